@@ -1,0 +1,48 @@
+//! The disk, as the rooms see it: files addressed by offset, and the few directory operations whose durability a
+//! log depends on. Nothing is durable before the sync that covers it: file contents by [`DiskFile::sync_data`], the
+//! existence and name of a file by [`Disk::sync_dir`] of its folder.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file system.
+pub trait Disk: Send + Sync {
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Creates a file (mode 0600) for reading and writing; fails where one exists.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// The names in a folder, sorted. A missing folder is `NotFound`.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Creates a folder and its missing parents (mode 0700).
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Renames a file or folder within the file system, replacing a file of the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock of a folder (a file `LOCK` inside it) without waiting; `WouldBlock` where another
+    /// process holds it. The lock lasts as long as the value.
+    fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>>;
+}
+
+/// An open file.
+pub trait DiskFile: Send {
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Fills `buf` from `offset`; returns how many bytes there were (fewer only at the end of the file).
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `buf` at `offset`, growing the file where needed.
+    fn write_at(&mut self, offset: u64, buf: &[u8]) -> io::Result<()>;
+    /// Sets the length; growth reads as zeros.
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
+    /// Makes everything written so far, and the length, durable.
+    fn sync_data(&mut self) -> io::Result<()>;
+}
+
+/// A held folder lock; released when dropped.
+pub trait DirLock: Send + Sync {}

@@ -1,0 +1,132 @@
+//! The errors that cross rooms. Three classes (house rule): [`RequestError`] is part of the replicated result and
+//! the same on every member; [`Unavailable`] may be retried by the caller; fatal errors (disk, checksum, broken
+//! invariant) never reach a caller: the node logs the cause chain and stops.
+
+use crate::types::LeaseId;
+
+/// What is wrong with a request; decided by the request and the replicated state alone. The texts here are for
+/// logs and embedders; `server/grpc/status.rs` maps each variant to etcd's code and text.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No key was given.
+    #[error("key is not provided")]
+    EmptyKey,
+    /// `ignore_value` or `ignore_lease` on an absent key, or a transaction operation without content.
+    #[error("key not found")]
+    KeyNotFound,
+    /// `ignore_value` together with a value.
+    #[error("value is provided")]
+    ValueProvided,
+    /// `ignore_lease` together with a lease.
+    #[error("lease is provided")]
+    LeaseProvided,
+    /// A list of a transaction is longer than allowed.
+    #[error("too many operations in txn request: at most {max}")]
+    TooManyOps {
+        /// The limit.
+        max: usize,
+    },
+    /// A transaction would put one key twice, or put a key in a range it deletes.
+    #[error("duplicate key given in txn request")]
+    DuplicateKey,
+    /// A sort order or target outside the enum.
+    #[error("invalid sort option")]
+    InvalidSortOption,
+    /// The revision lies below the compacted one.
+    #[error("required revision {requested} has been compacted (compacted revision {compacted})")]
+    Compacted {
+        /// What was asked for.
+        requested: i64,
+        /// Where history begins.
+        compacted: i64,
+    },
+    /// The revision lies above the current one.
+    #[error("required revision {requested} is a future revision (current revision {current})")]
+    FutureRevision {
+        /// What was asked for.
+        requested: i64,
+        /// The newest revision.
+        current: i64,
+    },
+    /// The quota is exceeded, or the NOSPACE alarm is raised.
+    #[error("database space exceeded")]
+    NoSpace,
+    /// The CORRUPT alarm is raised.
+    #[error("corrupt cluster")]
+    Corrupt,
+    /// No such lease.
+    #[error("requested lease {id} not found")]
+    LeaseNotFound {
+        /// The lease asked for.
+        id: LeaseId,
+    },
+    /// A grant of an id in use.
+    #[error("lease {id} already exists")]
+    LeaseExists {
+        /// The id.
+        id: LeaseId,
+    },
+    /// A grant beyond the longest TTL.
+    #[error("too large lease TTL {ttl_s} s")]
+    LeaseTtlTooLarge {
+        /// The TTL asked for, in seconds.
+        ttl_s: i64,
+    },
+    /// The encoded proposal exceeds the limit on requests.
+    #[error("request is too large: {bytes} of at most {max} bytes")]
+    RequestTooLarge {
+        /// The encoded size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// An enum of an alarm request outside its range.
+    #[error("unknown alarm action {action}")]
+    UnknownAlarmAction {
+        /// The number given.
+        action: i32,
+    },
+    /// RangeStream with an order it cannot stream.
+    #[error("RangeStream does not support custom sort orders")]
+    StreamSortUnsupported,
+    /// RangeStream with a revision filter.
+    #[error("RangeStream does not support revision filters")]
+    StreamFilterUnsupported,
+}
+
+/// Why a member could not serve a request that may be right; the caller may retry.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// This member knows no leader.
+    #[error("no leader")]
+    NoLeader,
+    /// The leader changed while the request waited.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// The request was not answered in time.
+    #[error("request timed out")]
+    Timeout,
+    /// As `Timeout`, and the request began shortly before the present leader was elected.
+    #[error("request timed out, possibly due to previous leader failure")]
+    TimeoutDueToLeaderFail,
+    /// A proposal on a member without a leader ran into its deadline.
+    #[error("context deadline exceeded")]
+    DeadlineExceeded,
+    /// A limit on waiting work is reached.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// The store is stopping or has stopped.
+    #[error("server stopped")]
+    Stopped,
+}
+
+/// What a call of the public handle can fail with.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is at fault.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The member cannot serve it now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}

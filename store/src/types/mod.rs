@@ -1,0 +1,11 @@
+//! The words every room shares: identifiers, revisions, key ranges and changes. Plain data; no I/O, no policy.
+
+mod change;
+mod ids;
+mod key_range;
+mod revision;
+
+pub use change::{Change, CommittedRevision, SharedRevision};
+pub use ids::{ClusterId, Index, LeaseId, MemberId, ProposalId, Term, WatchId};
+pub use key_range::KeyRange;
+pub use revision::Revision;
