@@ -19,7 +19,10 @@ impl Add<Duration> for Instant {
     type Output = Instant;
 
     fn add(self, by: Duration) -> Instant {
-        Instant(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+        Instant(
+            self.0
+                .saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -27,7 +30,10 @@ impl Sub<Duration> for Instant {
     type Output = Instant;
 
     fn sub(self, by: Duration) -> Instant {
-        Instant(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+        Instant(
+            self.0
+                .saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 

@@ -10,5 +10,5 @@ pub mod fake;
 pub mod real;
 
 pub use clock::{Clock, Instant};
-pub use disk::{Disk, DiskFile, DirLock};
+pub use disk::{DirLock, Disk, DiskFile};
 pub use entropy::Entropy;

@@ -37,9 +37,18 @@ impl CommittedRevision {
     pub fn event(&self, at: usize, with_previous: bool) -> Event {
         let change = &self.changes[at];
         Event {
-            r#type: if change.tombstone { EventType::Delete } else { EventType::Put }.into(),
+            r#type: if change.tombstone {
+                EventType::Delete
+            } else {
+                EventType::Put
+            }
+            .into(),
             kv: Some(change.kv.clone()),
-            prev_kv: if with_previous { self.previous[at].clone() } else { None },
+            prev_kv: if with_previous {
+                self.previous[at].clone()
+            } else {
+                None
+            },
         }
     }
 

@@ -24,13 +24,19 @@ impl KeyRange {
     /// The range of exactly one key.
     #[must_use]
     pub fn single(key: Bytes) -> Self {
-        KeyRange { key, range_end: Bytes::new() }
+        KeyRange {
+            key,
+            range_end: Bytes::new(),
+        }
     }
 
     /// Every key of the store.
     #[must_use]
     pub fn all() -> Self {
-        KeyRange { key: Bytes::from_static(b"\0"), range_end: Bytes::from_static(b"\0") }
+        KeyRange {
+            key: Bytes::from_static(b"\0"),
+            range_end: Bytes::from_static(b"\0"),
+        }
     }
 
     /// Whether the range is one key by form (an empty `range_end`).
@@ -79,7 +85,10 @@ mod tests {
     use super::*;
 
     fn range(key: &'static str, end: &'static str) -> KeyRange {
-        KeyRange::new(Bytes::from_static(key.as_bytes()), Bytes::from_static(end.as_bytes()))
+        KeyRange::new(
+            Bytes::from_static(key.as_bytes()),
+            Bytes::from_static(end.as_bytes()),
+        )
     }
 
     #[test]

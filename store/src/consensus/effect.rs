@@ -1,0 +1,93 @@
+//! What goes into the node and what comes out.
+
+use bytes::Bytes;
+
+use crate::types::{Index, MemberId, Term};
+
+/// What the node is told.
+#[derive(Debug)]
+pub enum Input {
+    /// One tick of the logical clock (a tenth of the election timeout, by etcd's defaults the heartbeat interval).
+    Tick,
+    /// Stand for election now, without waiting for a timeout.
+    Campaign,
+    /// The append of this number, and all before it, are durable.
+    Persisted(u64),
+    /// All entries up to this index are applied.
+    Applied(Index),
+    /// Ask for a read index under this context, which must never have been used before.
+    ReadIndex(u64),
+}
+
+/// What the caller must do; see the room's description for the order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Persist entries and hard state, in one sync.
+    Append(Append),
+    /// Apply these entries, which are committed and durable here.
+    Commit(Vec<Committed>),
+    /// A read that asked under `context` may be served once `index` is applied.
+    ReadIndex {
+        /// The context given.
+        context: u64,
+        /// The read index.
+        index: Index,
+    },
+    /// Who leads, or this member's own part in it, has changed.
+    Role(Role),
+}
+
+/// One batch for the log writer.
+#[derive(Debug)]
+pub struct Append {
+    /// Counts up; answered by [`Input::Persisted`].
+    pub number: u64,
+    /// New entries; one with an index already in the log replaces it and all after it.
+    pub entries: Vec<LogEntry>,
+    /// Term, vote and commit index, where they changed.
+    pub state: Option<LogState>,
+}
+
+/// A log entry, free of raft-rs's types.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogEntry {
+    /// The term it was proposed in.
+    pub term: Term,
+    /// Its position.
+    pub index: Index,
+    /// An encoded `InternalRaftRequest`; empty for the entry that opens a leader's term.
+    pub data: Bytes,
+}
+
+/// Raft's hard state: what must survive a restart besides the entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LogState {
+    /// The newest term this member has seen.
+    pub term: Term,
+    /// Whom it voted for in that term; nobody is 0.
+    pub vote: MemberId,
+    /// The commit index when this was written; may lag.
+    pub commit: Index,
+}
+
+/// A committed entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// The term it was proposed in.
+    pub term: Term,
+    /// Its position.
+    pub index: Index,
+    /// See [`LogEntry::data`].
+    pub data: Bytes,
+}
+
+/// Who leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Role {
+    /// The current term.
+    pub term: Term,
+    /// The leader as far as this member knows; 0 if it knows none.
+    pub leader: MemberId,
+    /// Whether that is this member.
+    pub is_leader: bool,
+}

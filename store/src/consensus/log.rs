@@ -1,0 +1,251 @@
+//! The in-memory tail of the log: what raft-rs reads back. The log on disk is the log writer's; entries enter the
+//! tail before they are durable (raft-rs demands it) and leave it once applied and no longer wanted for members
+//! that lag, bounded by count and by bytes.
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+use super::effect::{LogEntry, LogState};
+use crate::types::{Index, MemberId, Term};
+
+/// How much of the applied log stays in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct TailLimits {
+    /// Applied entries kept (`--snapshot-catchup-entries`).
+    pub entries_max: usize,
+    /// Bytes of applied entries kept.
+    pub bytes_max: usize,
+}
+
+/// The tail: entries `first..=last`, and the term of the entry before them.
+///
+/// Invariants: indexes are consecutive; terms never decrease; `bytes` is the sum of the entries' data.
+#[derive(Debug)]
+pub struct Tail {
+    before: Index,
+    before_term: Term,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    hard_state: HardState,
+    voters: Vec<u64>,
+    learners: Vec<u64>,
+    limits: TailLimits,
+}
+
+impl Tail {
+    /// A tail that begins after `before` (index and term of the last entry that is not in it).
+    #[must_use]
+    pub fn new(before: Index, before_term: Term, voters: &[MemberId], limits: TailLimits) -> Self {
+        Tail {
+            before,
+            before_term,
+            entries: VecDeque::new(),
+            bytes: 0,
+            hard_state: HardState::default(),
+            voters: voters.iter().map(|member| member.0).collect(),
+            learners: Vec::new(),
+            limits,
+        }
+    }
+
+    /// Fills the tail from a replayed log.
+    pub fn restore(&mut self, entries: Vec<LogEntry>, state: LogState) {
+        self.append(&entries.into_iter().map(from_log).collect::<Vec<_>>());
+        self.hard_state.term = state.term.0;
+        self.hard_state.vote = state.vote.0;
+        // raft-rs refuses a commit index beyond the log: after a lost tail the log is the truth.
+        self.hard_state.commit = state.commit.0.clamp(self.before.0, self.last().0);
+    }
+
+    /// Appends entries, replacing those of the same and later indexes.
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        assert!(
+            first.index > self.before.0 && first.index <= self.last().0 + 1,
+            "append at {} to a log of {}..={}",
+            first.index,
+            self.before.0 + 1,
+            self.last().0
+        );
+        while self.last().0 >= first.index {
+            let dropped = self.entries.pop_back().expect("last() counts the entries");
+            self.bytes -= dropped.data.len();
+        }
+        for entry in entries {
+            self.bytes += entry.data.len();
+            self.entries.push_back(entry.clone());
+        }
+    }
+
+    /// Drops applied entries beyond the limits; `applied` and everything after it stays.
+    pub(super) fn trim(&mut self, applied: Index) {
+        while let Some(first) = self.entries.front() {
+            let applied_kept = applied.0.saturating_sub(self.before.0);
+            let within =
+                applied_kept <= self.limits.entries_max as u64 && self.bytes <= self.limits.bytes_max;
+            if within || first.index >= applied.0 {
+                return;
+            }
+            self.before = Index(first.index);
+            self.before_term = Term(first.term);
+            self.bytes -= first.data.len();
+            self.entries.pop_front();
+        }
+    }
+
+    /// The index of the last entry.
+    #[must_use]
+    pub fn last(&self) -> Index {
+        Index(self.before.0 + self.entries.len() as u64)
+    }
+
+    fn at(&self, index: u64) -> Option<&Entry> {
+        let offset = index.checked_sub(self.before.0 + 1)?;
+        self.entries.get(usize::try_from(offset).ok()?)
+    }
+}
+
+pub(super) fn from_log(entry: LogEntry) -> Entry {
+    let mut raft_entry = Entry::default();
+    raft_entry.term = entry.term.0;
+    raft_entry.index = entry.index.0;
+    raft_entry.data = entry.data;
+    raft_entry
+}
+
+impl Storage for Tail {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let mut conf_state = ConfState::default();
+        conf_state.set_voters(self.voters.clone());
+        conf_state.set_learners(self.learners.clone());
+        Ok(RaftState::new(self.hard_state.clone(), conf_state))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.before.0 {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
+        assert!(
+            high <= self.last().0 + 1,
+            "entries {low}..{high} of a log that ends at {}",
+            self.last()
+        );
+        let max_bytes = max_size.into().unwrap_or(u64::MAX);
+        let mut bytes = 0;
+        let mut found = Vec::new();
+        for index in low..high {
+            let Some(entry) = self.at(index) else { break };
+            bytes += entry.data.len() as u64;
+            if bytes > max_bytes && !found.is_empty() {
+                break;
+            }
+            found.push(entry.clone());
+        }
+        Ok(found)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.before.0 {
+            return Ok(self.before_term.0);
+        }
+        if index < self.before.0 {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
+        self.at(index)
+            .map(|entry| entry.term)
+            .ok_or(raft::Error::Store(StorageError::Unavailable))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.before.0 + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last().0)
+    }
+
+    fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
+        // Asked for only by a leader with a lagging follower; a single member has none.
+        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn tail(entries_max: usize, bytes_max: usize) -> Tail {
+        Tail::new(
+            Index(10),
+            Term(2),
+            &[MemberId(1)],
+            TailLimits {
+                entries_max,
+                bytes_max,
+            },
+        )
+    }
+
+    fn entries(range: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
+        range
+            .map(|index| {
+                from_log(LogEntry {
+                    term: Term(term),
+                    index: Index(index),
+                    data: Bytes::from_static(b"0123456789"),
+                })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_append_replaces_what_it_overlaps() {
+        let mut tail = tail(100, 1 << 20);
+        tail.append(&entries(11..=15, 2));
+        tail.append(&entries(13..=14, 3));
+        assert_eq!(tail.last(), Index(14));
+        assert_eq!((tail.term(12).unwrap(), tail.term(13).unwrap()), (2, 3));
+        assert_eq!(tail.term(10).unwrap(), 2);
+        assert!(tail.term(9).is_err());
+        assert_eq!(tail.bytes, 40);
+    }
+
+    #[test]
+    fn trimming_keeps_the_limits_and_never_what_is_not_applied() {
+        let mut tail = tail(3, 1 << 20);
+        tail.append(&entries(11..=30, 2));
+        tail.trim(Index(20));
+        assert_eq!(tail.first_index().unwrap(), 18);
+        let mut tail = self::tail(1000, 1);
+        tail.append(&entries(11..=30, 2));
+        tail.trim(Index(20));
+        assert_eq!(
+            tail.first_index().unwrap(),
+            20,
+            "the applied entry itself stays, for its term"
+        );
+    }
+
+    #[test]
+    fn a_commit_index_beyond_the_log_is_clamped() {
+        let mut tail = tail(3, 1 << 20);
+        tail.restore(
+            Vec::new(),
+            LogState {
+                term: Term(3),
+                vote: MemberId(1),
+                commit: Index(99),
+            },
+        );
+        assert_eq!(tail.initial_state().unwrap().hard_state.commit, 10);
+    }
+}
