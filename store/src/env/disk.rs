@@ -26,6 +26,25 @@ pub trait Disk: Send + Sync {
     fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>>;
 }
 
+/// Creates a folder and its missing parents so that all of them survive a crash: each folder that gained a name is
+/// synced. (`create_dir` with a sync of the last parent would leave the upper ones to chance.)
+pub fn create_dir_durably(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let mut gained = Vec::new();
+    for at in dir.ancestors().filter(|at| !at.as_os_str().is_empty()) {
+        match disk.list(at) {
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The parent of a bare relative name is the current folder.
+                let parent = at.parent().filter(|parent| !parent.as_os_str().is_empty());
+                gained.push(parent.unwrap_or(Path::new(".")));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    disk.create_dir(dir)?;
+    gained.iter().rev().try_for_each(|folder| disk.sync_dir(folder))
+}
+
 /// An open file.
 pub trait DiskFile: Send {
     /// Length in bytes.

@@ -10,5 +10,5 @@ pub mod fake;
 pub mod real;
 
 pub use clock::{Clock, Instant};
-pub use disk::{DirLock, Disk, DiskFile};
+pub use disk::{DirLock, Disk, DiskFile, create_dir_durably};
 pub use entropy::Entropy;
