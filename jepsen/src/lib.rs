@@ -1,1 +1,12 @@
-//! Placeholder, replaced by the first commit of this room.
+//! Correctness as a program: the model of etcd, the record of what clients saw, the checkers that compare the two,
+//! and the deterministic simulator that produces such records.
+//!
+//! | room | what |
+//! | --- | --- |
+//! | [`history`] | calls, returns and watch responses, as clients saw them |
+//! | [`model`] | etcd as a small state machine |
+//! | [`check`] | linearizability, and one file per watch guarantee |
+
+pub mod check;
+pub mod history;
+pub mod model;
