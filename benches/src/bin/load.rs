@@ -1,0 +1,100 @@
+//! Load generator for any etcd v3 endpoint; see `load --help`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use benches::args::{Cli, Command, CompareArgs, Output, RunArgs};
+use benches::compare::{self, Plan};
+use benches::spec::Kind;
+use benches::{Error, run};
+use clap::{CommandFactory, Parser};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One thread: the generator gets one core, and clients that share it need no synchronisation.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(execute(&cli.command)),
+        Err(source) => Err(Error::System {
+            what: "start the runtime",
+            source,
+        }),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("load: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(command: &Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Compare(args) => compared(args).await,
+        loads => match loads.run() {
+            Some((args, kind)) => measured(args, kind).await,
+            None => Ok(ExitCode::SUCCESS),
+        },
+    }
+}
+
+async fn measured(args: &RunArgs, kind: Kind) -> Result<ExitCode, Error> {
+    let spec = match args.spec(kind) {
+        Ok(spec) => spec,
+        Err(error) => Cli::command()
+            .error(clap::error::ErrorKind::ValueValidation, error)
+            .exit(),
+    };
+    let report = run::run(&spec, true).await?;
+    print(&match args.output {
+        Output::Json => json(&report),
+        Output::Table => report.table(false).to_string(),
+        Output::Markdown => report.table(true).to_string(),
+    })?;
+    for line in report.error_lines() {
+        eprintln!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fails where a measurement is missing, after printing the others.
+async fn compared(args: &CompareArgs) -> Result<ExitCode, Error> {
+    let comparison = compare::run(&Plan::new(args)?).await?;
+    print(&match args.output {
+        Output::Json => json(&comparison),
+        Output::Table => comparison.table(false).to_string(),
+        Output::Markdown => comparison.table(true).to_string(),
+    })?;
+    Ok(if comparison.has_failures() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string_pretty(value).expect("plain structs become JSON")
+}
+
+/// The result, on standard output; all else goes to standard error.
+fn print(text: &str) -> Result<(), Error> {
+    writeln!(std::io::stdout(), "{text}").map_err(|source| Error::System {
+        what: "write the result",
+        source,
+    })
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,130 @@
+//! The loads of a comparison.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::spec::{KeySpace, Kind, Limit, Spec};
+use crate::transport::Endpoint;
+
+/// One load by its name: the operation and, behind `@`, the number of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Load {
+    #[value(name = "put@1")]
+    Put1,
+    #[value(name = "put@100")]
+    Put100,
+    #[value(name = "put@1000")]
+    Put1000,
+    #[value(name = "put-4KiB@100")]
+    Put4Kib100,
+    #[value(name = "range@100")]
+    Range100,
+    #[value(name = "range-serializable@100")]
+    RangeSerializable100,
+    #[value(name = "list-1000x1KiB@8")]
+    List8,
+    #[value(name = "lease-keepalive@100")]
+    Keepalive100,
+    #[value(name = "txn-mixed@100")]
+    Txn100,
+}
+
+/// What is the same for all loads of a comparison.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Common {
+    pub(super) clients_per_conn: usize,
+    pub(super) duration: Duration,
+    pub(super) warmup: Duration,
+    pub(super) seed: u64,
+}
+
+/// Distinct keys of the loads that put: many enough that keys are new and old in turns.
+const PUT_KEYS: u64 = 100_000;
+
+/// Keys of the loads that read: written before.
+const READ_KEYS: u64 = 10_000;
+
+impl Load {
+    /// The name on the command line and in the table.
+    #[must_use]
+    pub fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Clients, keys, bytes of a value, and what to do.
+    fn shape(self) -> (usize, u64, usize, Kind) {
+        match self {
+            Self::Put1 => (1, PUT_KEYS, 256, Kind::Put),
+            Self::Put100 => (100, PUT_KEYS, 256, Kind::Put),
+            Self::Put1000 => (1000, PUT_KEYS, 256, Kind::Put),
+            Self::Put4Kib100 => (100, PUT_KEYS, 4096, Kind::Put),
+            Self::Range100 => {
+                let serializable = false;
+                (100, READ_KEYS, 256, Kind::Range { serializable })
+            }
+            Self::RangeSerializable100 => {
+                let serializable = true;
+                (100, READ_KEYS, 256, Kind::Range { serializable })
+            }
+            Self::List8 => {
+                let serializable = false;
+                (8, 1000, 1024, Kind::List { serializable })
+            }
+            Self::Keepalive100 => (100, 1, 256, Kind::Keepalive { once: false }),
+            Self::Txn100 => {
+                let kind = Kind::Txn {
+                    read_percent: 50,
+                    range_limit: 1000,
+                };
+                (100, READ_KEYS, 256, kind)
+            }
+        }
+    }
+
+    pub(super) fn spec(self, common: &Common, endpoint: Endpoint, pid: u32) -> Spec {
+        let (clients, key_count, value_size, kind) = self.shape();
+        Spec {
+            endpoints: vec![endpoint],
+            clients,
+            conns: clients.div_ceil(common.clients_per_conn),
+            limit: Limit::Duration(common.duration),
+            warmup: common.warmup,
+            prefill: kind.reads_keys(),
+            keys: KeySpace {
+                size: 8,
+                count: key_count,
+                sequential: false,
+            },
+            value_size,
+            seed: common.seed,
+            pid: Some(pid),
+            kind,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_how_many_clients_there_are() {
+        let common = Common {
+            clients_per_conn: 10,
+            duration: Duration::from_secs(1),
+            warmup: Duration::ZERO,
+            seed: 1,
+        };
+        for load in Load::value_variants() {
+            let spec = load.spec(&common, "127.0.0.1:1".parse().unwrap(), 7);
+            let name = load.name();
+            let (_, clients) = name.rsplit_once('@').unwrap();
+            assert_eq!(clients, spec.clients.to_string(), "{name}");
+            assert!((1..=10).contains(&(spec.clients / spec.conns)), "{name}");
+            assert_eq!(spec.pid, Some(7));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What a process has used, from `/proc`, and on which processor it may run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::Error;
+
+/// Processor time of all threads of a process, ended ones included.
+///
+/// # Errors
+/// No such process, or `/proc` is not Linux's.
+pub fn cpu_time(pid: u32) -> Result<Duration, Error> {
+    let path = proc_file(pid, "stat");
+    let text = read(pid, &path)?;
+    let ticks = parse_stat_ticks(&text).ok_or(Error::ProcFormat { path })?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+}
+
+/// Peak resident memory of a process in bytes.
+///
+/// # Errors
+/// No such process, or `/proc` is not Linux's.
+pub fn peak_rss_bytes(pid: u32) -> Result<u64, Error> {
+    let path = proc_file(pid, "status");
+    let text = read(pid, &path)?;
+    parse_status_peak(&text).ok_or(Error::ProcFormat { path })
+}
+
+/// Binds the calling thread, and whatever it starts from now on, to one processor. False where the system refuses,
+/// as it does for a processor that does not exist or is not given to us.
+#[must_use]
+pub fn pin_thread(core: usize) -> bool {
+    if core >= CpuSet::MAX_CPU {
+        return false;
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).is_ok()
+}
+
+/// The processors that the calling thread may run on, in order.
+#[must_use]
+pub fn allowed_cores() -> Vec<usize> {
+    sched_getaffinity(None).map_or_else(
+        |_| Vec::new(),
+        |set| (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect(),
+    )
+}
+
+fn proc_file(pid: u32, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/{name}"))
+}
+
+fn read(pid: u32, path: &PathBuf) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::Process { pid, source })
+}
+
+/// utime + stime, fields 14 and 15. Field 2 is the program's name in brackets and may itself hold blanks and brackets,
+/// so counting begins behind the last closing one.
+fn parse_stat_ticks(text: &str) -> Option<u64> {
+    let (_, fields) = text.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    user.checked_add(system)
+}
+
+fn parse_status_peak(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &str = "4242 (a (b) c) S 1 4242 4242 0 -1 4194560 5011 0 12 0 731 269 7 9 20 0 12 0 881 1 2";
+
+    #[test]
+    fn ticks_are_user_plus_system_whatever_the_name() {
+        assert_eq!(parse_stat_ticks(STAT), Some(1000));
+    }
+
+    #[test]
+    fn a_cut_stat_line_is_refused() {
+        assert_eq!(parse_stat_ticks("4242 (a) S 1 2 3"), None);
+        assert_eq!(parse_stat_ticks(""), None);
+        assert_eq!(parse_stat_ticks(&STAT.replace("269", "x")), None);
+    }
+
+    #[test]
+    fn the_peak_is_in_kib() {
+        let status = "Name:\ta\nVmPeak:\t 9 kB\nVmHWM:\t   12345 kB\nVmRSS:\t 1 kB\n";
+        assert_eq!(parse_status_peak(status), Some(12345 * 1024));
+        assert_eq!(parse_status_peak("VmPeak:\t 9 kB\n"), None);
+    }
+
+    #[test]
+    fn own_time_grows_with_work() {
+        let before = cpu_time(std::process::id()).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        let mut sum = 0u64;
+        while cpu_time(std::process::id()).unwrap() <= before {
+            assert!(std::time::Instant::now() < deadline, "no time accounted");
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(peak_rss_bytes(std::process::id()).unwrap() > 0);
+    }
+
+    #[test]
+    fn a_thread_is_pinned_and_no_other() {
+        let all = allowed_cores();
+        let last = *all.last().unwrap();
+        let pinned = std::thread::spawn(move || (pin_thread(last), allowed_cores())).join();
+        assert_eq!(pinned.unwrap(), (true, vec![last]));
+        assert_eq!(allowed_cores(), all);
+        assert!(!pin_thread(CpuSet::MAX_CPU));
+    }
+}
