@@ -84,11 +84,13 @@ async fn prefill(spec: &Spec, channels: &[Channel], shown: bool) -> Result<(), E
         shown,
     };
     let count = Limit::Total(spec.keys.count);
-    completed(&phase(&put, channels, count, &label).await?)?;
+    let tally = phase(&put, channels, count, &label).await?;
+    completed(&tally)?;
     put.clients = 1;
     for _ in 0..SETTLE_PUTS {
         tokio::time::sleep(SETTLE_PAUSE).await;
-        completed(&phase(&put, channels, Limit::Total(1), &label).await?)?;
+        let tally = phase(&put, channels, Limit::Total(1), &label).await?;
+        completed(&tally)?;
     }
     Ok(())
 }
