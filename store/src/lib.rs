@@ -19,3 +19,4 @@ pub mod consensus;
 pub mod env;
 pub mod error;
 pub mod types;
+pub mod wal;

@@ -1,0 +1,442 @@
+//! Reading a log: which segments are needed, what is left of their entries, and where the log ends. Changes
+//! nothing on disk, so tools may use it beside a stopped member.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::error::io_error;
+use super::record::{Defect, Image, LogOffset, Record, SegmentId, State};
+use super::segment::{self, HEADER_BYTES};
+use super::{Config, Damage, Entry, HardState, Metadata, Position, WalError};
+use crate::env::{Disk, DiskFile};
+use crate::types::Index;
+
+/// What a log holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replay {
+    /// Whose log it is.
+    pub metadata: Metadata,
+    /// The last hard state; its commit index is at most `last.index`.
+    pub hard_state: HardState,
+    /// The entries from the index asked for, contiguous up to `last`; empty where `last` lies before it.
+    pub entries: Vec<Entry>,
+    /// The end of the log. Below the index asked for minus one, the snapshot that the caller starts from was
+    /// installed just before a crash: append a restart before anything else.
+    pub last: Position,
+    /// A batch that a crash cut short; nobody was told of it.
+    pub torn: Option<Torn>,
+    /// How many segments were skipped because nothing in them was wanted.
+    pub segments_skipped: usize,
+}
+
+/// Where a torn tail begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Torn {
+    /// The segment.
+    pub path: PathBuf,
+    /// The offset of the batch in it.
+    pub offset: u64,
+}
+
+/// Reads the entries from index `from` on (at least 1), and the state of the log.
+pub fn read(disk: &dyn Disk, dir: &Path, from: Index, config: &Config) -> Result<Replay, WalError> {
+    scan(disk, dir, from, config).map(|scan| scan.replay)
+}
+
+/// A replay with what the writer needs to go on.
+pub(super) struct Scan {
+    pub(super) replay: Replay,
+    /// The newest generation seen.
+    pub(super) generation: u64,
+    /// Where the next batch goes.
+    pub(super) tail: LogOffset,
+    pub(super) tail_id: SegmentId,
+    /// All segments with their length and the last index before them, where known.
+    pub(super) segments: Vec<Found>,
+}
+
+/// A segment of the folder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) sequence: u64,
+    pub(super) bytes: u64,
+    /// From the state record of its first batch; `None` where none verifies.
+    pub(super) before: Option<Index>,
+}
+
+pub(super) fn scan(disk: &dyn Disk, dir: &Path, from: Index, config: &Config) -> Result<Scan, WalError> {
+    let sequences = segment::list(disk, dir)?.segments;
+    let reader = Reader {
+        disk,
+        dir,
+        verify: config.verifies(),
+    };
+    let segments = sequences
+        .iter()
+        .map(|s| reader.peek(*s))
+        .collect::<Result<Vec<_>, _>>()?;
+    let Some(newest) = segments.len().checked_sub(1) else {
+        return Err(WalError::Missing { path: dir.to_owned() });
+    };
+    // The last segment before which the log ended below `from`: all live entries from there on lie in it or later.
+    // Where there is none, the first one that can be read at all; the log may have been overwritten from below.
+    let wanted = |found: &Found| found.before.is_some_and(|before| before < from);
+    let start = segments
+        .iter()
+        .rposition(wanted)
+        .or_else(|| segments.iter().position(|f| f.before.is_some()));
+    let mut start = start.unwrap_or(newest);
+    loop {
+        let mut log = Log::new(from);
+        let (tail, tail_id, torn) = reader.follow(&segments[start..], &mut log)?;
+        if log.state.is_some() {
+            let (generation, replay) = (log.generation, log.finish(dir, torn, start)?);
+            return Ok(Scan {
+                replay,
+                generation,
+                tail,
+                tail_id,
+                segments,
+            });
+        }
+        // The first batch of the newest segment may be torn behind its first kilobyte: then the log ends in the
+        // segment before it.
+        let damage = Damage::BatchHead;
+        start = start
+            .checked_sub(1)
+            .ok_or_else(|| reader.corrupt(tail.sequence, tail.offset, damage))?;
+    }
+}
+
+/// The identity of a segment, from its header.
+pub(super) fn identify(file: &dyn DiskFile, path: &Path, sequence: u64) -> Result<SegmentId, WalError> {
+    let mut header = [0; HEADER_BYTES];
+    let len = file.read_at(0, &mut header).map_err(io_error("read", path))?;
+    segment::decode_header(&header[..len], sequence).map_err(|damage| WalError::Corrupt {
+        path: path.to_owned(),
+        offset: 0,
+        damage,
+    })
+}
+
+struct Reader<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    verify: bool,
+}
+
+/// Where reading a segment stopped.
+struct Stop {
+    at: usize,
+    /// What was wrong with the batch there; `None` where there is no valid head of one.
+    defect: Option<Defect>,
+}
+
+impl Reader<'_> {
+    /// Reads a segment's beginning only.
+    fn peek(&self, sequence: u64) -> Result<Found, WalError> {
+        let path = segment::path(self.dir, sequence);
+        let file = self.disk.open(&path).map_err(io_error("open", &path))?;
+        let mut bytes = vec![0; PEEK_BYTES];
+        let len = file.read_at(0, &mut bytes).map_err(io_error("read", &path))?;
+        let before = segment::decode_header(&bytes[..len], sequence)
+            .ok()
+            .and_then(|segment| {
+                let image = Image {
+                    bytes: &bytes[..len],
+                    segment,
+                    verify: self.verify,
+                };
+                image.state(HEADER_BYTES).map(|state| state.last.index)
+            });
+        Ok(Found {
+            sequence,
+            bytes: file.len().map_err(io_error("read", &path))?,
+            before,
+        })
+    }
+
+    fn load(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<SegmentId, WalError> {
+        let path = segment::path(self.dir, sequence);
+        let file = self.disk.open(&path).map_err(io_error("open", &path))?;
+        let len = file.len().map_err(io_error("read", &path))?;
+        // Fresh zeroed memory is cheaper than clearing the old.
+        *buffer = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        let got = file.read_at(0, buffer).map_err(io_error("read", &path))?;
+        buffer.truncate(got);
+        segment::decode_header(buffer, sequence).map_err(|damage| self.corrupt(sequence, 0, damage))
+    }
+
+    /// Reads the segments to the end of the log, and makes sure that it is the end. Returns where the next batch
+    /// goes, and a torn batch there.
+    fn follow(
+        &self,
+        segments: &[Found],
+        log: &mut Log,
+    ) -> Result<(LogOffset, SegmentId, Option<Torn>), WalError> {
+        let mut buffer = Vec::new();
+        let mut ended: Option<(LogOffset, SegmentId, Stop)> = None;
+        for found in segments {
+            let sequence = found.sequence;
+            if let Some((end, ..)) = &ended
+                && end.sequence + 1 != sequence
+            {
+                return Err(WalError::MissingSegment {
+                    path: segment::path(self.dir, end.sequence + 1),
+                });
+            }
+            let segment = self.load(sequence, &mut buffer)?;
+            let image = Image {
+                bytes: &buffer,
+                segment,
+                verify: self.verify,
+            };
+            let continues = image.head(HEADER_BYTES).filter(|head| {
+                head.generation >= log.generation && image.records(HEADER_BYTES, head).is_ok()
+            });
+            match (&ended, continues) {
+                // Made ready but not begun: the log ends before it.
+                (Some(_), None) => break,
+                (Some((end, _, stop)), Some(head)) if self.verify && head.synced != *end => {
+                    let damage = stop.defect.map_or(Damage::BatchHead, |defect| defect.damage);
+                    return Err(self.corrupt(end.sequence, end.offset, damage));
+                }
+                _ => {}
+            }
+            let stop = self.segment(&image, log)?;
+            ended = Some((
+                LogOffset {
+                    sequence,
+                    offset: stop.at as u64,
+                },
+                segment,
+                stop,
+            ));
+        }
+        let (end, id, stop) = ended.expect("there is at least one segment");
+        self.prove_end(segments, end, &stop, log.generation)?;
+        let path = segment::path(self.dir, end.sequence);
+        Ok((
+            end,
+            id,
+            stop.defect.map(|_| Torn {
+                path,
+                offset: end.offset,
+            }),
+        ))
+    }
+
+    /// Reads batches until one does not verify.
+    fn segment(&self, image: &Image<'_>, log: &mut Log) -> Result<Stop, WalError> {
+        let sequence = image.segment.sequence;
+        let mut at = HEADER_BYTES;
+        loop {
+            let Some(head) = image.head(at).filter(|head| head.generation >= log.generation) else {
+                return Ok(Stop { at, defect: None });
+            };
+            let records = match image.records(at, &head) {
+                Ok(records) => records,
+                // It verifies, so it is as written: by a later version, or by a bug. No crash does that.
+                Err(Defect {
+                    at,
+                    damage: damage @ Damage::Form(_),
+                }) if self.verify => {
+                    return Err(self.corrupt(sequence, at as u64, damage));
+                }
+                Err(defect) => {
+                    return Ok(Stop {
+                        at,
+                        defect: Some(defect),
+                    });
+                }
+            };
+            if self.verify
+                && head.synced
+                    > (LogOffset {
+                        sequence,
+                        offset: at as u64,
+                    })
+            {
+                return Err(self.corrupt(sequence, at as u64, Damage::Discontinuity));
+            }
+            for record in &records {
+                log.take(record)
+                    .map_err(|damage| self.corrupt(sequence, at as u64, damage))?;
+            }
+            log.generation = head.generation;
+            at += head.len();
+        }
+    }
+
+    /// Corruption or a torn tail: looks for anything behind the end that was written after it was durable.
+    fn prove_end(
+        &self,
+        segments: &[Found],
+        end: LogOffset,
+        stop: &Stop,
+        generation: u64,
+    ) -> Result<(), WalError> {
+        if !self.verify {
+            return Ok(());
+        }
+        let mut buffer = Vec::new();
+        for found in segments.iter().filter(|found| found.sequence >= end.sequence) {
+            let segment = self.load(found.sequence, &mut buffer)?;
+            let image = Image {
+                bytes: &buffer,
+                segment,
+                verify: true,
+            };
+            let from = if found.sequence == end.sequence {
+                stop.at
+            } else {
+                HEADER_BYTES
+            };
+            if image.proof_beyond(from, end, generation).is_some() {
+                let defect = stop.defect.unwrap_or(Defect {
+                    at: stop.at,
+                    damage: Damage::BatchHead,
+                });
+                return Err(self.corrupt(end.sequence, defect.at as u64, defect.damage));
+            }
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, sequence: u64, offset: u64, damage: Damage) -> WalError {
+        WalError::Corrupt {
+            path: segment::path(self.dir, sequence),
+            offset,
+            damage,
+        }
+    }
+}
+
+/// The log as its records make it, one by one.
+struct Log {
+    from: Index,
+    /// The entries above this index and up to `last` are in the log that was read.
+    base: Index,
+    last: Position,
+    entries: Vec<Entry>,
+    hard_state: HardState,
+    /// The newest state record.
+    state: Option<State>,
+    generation: u64,
+}
+
+impl Log {
+    fn new(from: Index) -> Self {
+        Log {
+            from,
+            base: Index(0),
+            last: Position::default(),
+            entries: Vec::new(),
+            hard_state: HardState::default(),
+            state: None,
+            generation: 0,
+        }
+    }
+
+    fn take(&mut self, record: &Record<'_>) -> Result<(), Damage> {
+        match record {
+            Record::State(state) => return self.state(state),
+            Record::HardState(hard_state) => self.hard_state = *hard_state,
+            Record::Restart(at) => {
+                self.entries.clear();
+                self.base = at.index;
+                self.last = *at;
+            }
+            Record::Entry {
+                kind,
+                term,
+                index,
+                data,
+            } => {
+                if *index > self.last.index.next() || *index == Index(0) {
+                    return Err(Damage::EntryGap {
+                        index: *index,
+                        last: self.last.index,
+                    });
+                }
+                self.cut(*index);
+                self.last = Position {
+                    index: *index,
+                    term: *term,
+                };
+                if *index >= self.from {
+                    let data = Bytes::copy_from_slice(data);
+                    self.entries.push(Entry {
+                        term: *term,
+                        index: *index,
+                        kind: *kind,
+                        data,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, state: &State) -> Result<(), Damage> {
+        match &self.state {
+            None => {
+                self.base = state.last.index;
+                self.last = state.last;
+            }
+            Some(before) if before.metadata == state.metadata && self.last == state.last => {}
+            Some(_) => return Err(Damage::Discontinuity),
+        }
+        self.hard_state = state.hard_state;
+        self.state = Some(*state);
+        Ok(())
+    }
+
+    /// Drops the entries from `index` on, which the entry `index` replaces.
+    fn cut(&mut self, index: Index) {
+        if index <= self.base {
+            self.base = Index(index.0 - 1);
+        }
+        if let Some(first) = self.entries.first() {
+            let keep = index.0.saturating_sub(first.index.0);
+            self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+        }
+    }
+
+    fn finish(self, dir: &Path, torn: Option<Torn>, skipped: usize) -> Result<Replay, WalError> {
+        if self.base >= self.from {
+            let first = self.base.next();
+            return Err(WalError::Gap {
+                path: dir.to_owned(),
+                wanted: self.from,
+                first,
+            });
+        }
+        if let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) {
+            let (count, span) = (self.entries.len() as u64, last.index.0 - first.index.0 + 1);
+            assert!(
+                first.index == self.from && last.index == self.last.index && count == span,
+                "replay from {} gave {count} entries {}..={} of a log that ends at {}",
+                self.from,
+                first.index,
+                last.index,
+                self.last.index
+            );
+        }
+        let mut hard_state = self.hard_state;
+        // A crash may keep the hard state and lose the entries it commits; raft-rs aborts on such a state.
+        hard_state.commit = hard_state.commit.min(self.last.index);
+        Ok(Replay {
+            metadata: self.state.map(|state| state.metadata).unwrap_or_default(),
+            hard_state,
+            entries: self.entries,
+            last: self.last,
+            torn,
+            segments_skipped: skipped,
+        })
+    }
+}
+
+/// Enough for a segment's header and the state record of its first batch.
+const PEEK_BYTES: usize = 1024;
