@@ -15,6 +15,7 @@
 //!
 //! Only `shell` names tokio, only `consensus` names raft-rs, only `backend/sled.rs` names sled.
 
+pub mod backend;
 pub mod consensus;
 pub mod env;
 pub mod error;
