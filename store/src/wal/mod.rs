@@ -17,7 +17,7 @@
 //! # Files
 //! `<sequence:016x>.wal` is a segment; sequences count from 1, without holes from the oldest needed one on.
 //! `<n:016x>.spare` is a segment's file waiting for its next use, `*.tmp` an unfinished one (removed at open).
-//! Whatever else lies in the folder is left alone.
+//! [`snapshot`] files live in a folder of their own. Whatever else lies in the folder is left alone.
 //!
 //! # Segment
 //! All numbers are little-endian. The first 512 bytes are the header, written once before the file gets its name:
@@ -78,6 +78,7 @@ mod error;
 mod record;
 mod replay;
 mod segment;
+pub mod snapshot;
 mod writer;
 
 pub use error::{Damage, WalError};
