@@ -21,3 +21,4 @@ pub mod env;
 pub mod error;
 pub mod types;
 pub mod wal;
+pub mod watch;
