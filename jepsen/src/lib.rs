@@ -6,7 +6,13 @@
 //! | [`history`] | calls, returns and watch responses, as clients saw them |
 //! | [`model`] | etcd as a small state machine |
 //! | [`check`] | linearizability, and one file per watch guarantee |
+//! | [`rng`] | randomness that a seed decides |
+//! | [`traffic`] | what clients do |
+//! | [`sim`] | the deterministic simulator |
 
 pub mod check;
 pub mod history;
 pub mod model;
+pub mod rng;
+pub mod sim;
+pub mod traffic;

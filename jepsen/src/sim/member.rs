@@ -1,0 +1,109 @@
+//! A member, as the simulator sees it: the seam to which the store's actors are bound.
+//!
+//! A member owns its actors, its mailboxes and its disk, and no thread: it does something only inside
+//! [`Member::step`], one step of one actor at a time, so that the simulator can crash it between any two. What it wants to tell the
+//! outside it collects for [`Member::take_outputs`].
+
+use bytes::Bytes;
+use proto::etcdserverpb::{WatchRequest, WatchResponse};
+use proto::mvccpb::Event;
+
+use super::world::Time;
+use crate::history::Outcome;
+use crate::model::{Answer, Request};
+use crate::rng::Rng;
+
+/// A member's place in the run, from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct MemberNumber(pub usize);
+
+/// Tells the calls of a run apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Token(pub u64);
+
+/// Tells the watch streams of a run apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StreamId(pub u64);
+
+/// What came of a step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// There was nothing to do; there will be when something comes in or time passes.
+    Idle,
+    /// An actor did one step.
+    Worked,
+    /// The member stopped itself, or ran into the crash it was armed with; only [`Member::crash`] and
+    /// [`Member::start`] bring it back.
+    Died {
+        /// Why.
+        reason: String,
+        /// Whether the run asked for it (an armed crash, a fault of the disk); otherwise it is a finding.
+        expected: bool,
+    },
+}
+
+/// What a member tells the outside.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// The answer to a call.
+    Answer {
+        /// Which call.
+        call: Token,
+        /// `Failed` only where it certainly had no effect.
+        outcome: Outcome<Answer>,
+    },
+    /// A response on a watch stream.
+    Watch {
+        /// Which stream.
+        stream: StreamId,
+        /// The response.
+        response: WatchResponse,
+    },
+    /// A revision was applied here: all its events, in order, with `prev_kv`. Told again after a replay.
+    Applied {
+        /// Its events.
+        events: Vec<Event>,
+    },
+    /// A message for another member.
+    Send {
+        /// For whom.
+        to: MemberNumber,
+        /// The encoded message.
+        message: Bytes,
+    },
+}
+
+/// A member.
+pub trait Member {
+    /// Starts it on whatever its disk holds. It is not running: fresh, or after [`Member::crash`].
+    fn start(&mut self, now: Time) -> Result<(), String>;
+
+    /// Takes its power: memory is gone, the disk keeps what was synced and, as chance decides, parts of the rest,
+    /// the last write torn.
+    fn crash(&mut self, rng: &mut Rng);
+
+    /// Lets the disk take the member's power after so many more operations (writes, syncs, renames), in the middle of a
+    /// step. A restart disarms it.
+    fn arm_crash(&mut self, disk_operations: u64);
+
+    /// Takes a client's call in.
+    fn call(&mut self, call: Token, request: Request);
+
+    /// Takes a message of a client's watch stream in; the first one opens the stream.
+    fn watch(&mut self, stream: StreamId, request: WatchRequest);
+
+    /// Takes note that a client's watch stream is gone.
+    fn close(&mut self, stream: StreamId);
+
+    /// Takes a message of another member in.
+    fn receive(&mut self, from: MemberNumber, message: Bytes);
+
+    /// Tells that time has passed.
+    fn tick(&mut self, now: Time);
+
+    /// Lets one actor do one step; which one, where several could, is drawn.
+    fn step(&mut self, now: Time, rng: &mut Rng) -> Step;
+
+    /// Hands over what there is to tell, in order.
+    fn take_outputs(&mut self) -> Vec<Output>;
+}

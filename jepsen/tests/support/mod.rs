@@ -1,0 +1,3 @@
+//! What the tests of the simulator and of the checkers share.
+
+pub(crate) mod reference;
