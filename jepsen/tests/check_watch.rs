@@ -200,22 +200,79 @@ fn ordered_finds_swapped_keys_of_one_revision() {
 fn unique_finds_an_event_that_came_twice() {
     let (truth, mut record) = good();
     insert(&mut record, 0, 2, events(&truth, 3, 3));
-    assert_only!(unique::check(&record), Violation::Duplicate { revision: 3, .. });
+    assert_only!(
+        unique::check(&record, &truth),
+        Violation::Duplicate { revision: 3, .. }
+    );
     // In one response too, and over two sessions.
     let (truth, mut record) = good();
     let again = response(&mut record, 0, 2).events[2].clone();
     response(&mut record, 0, 2).events.push(again);
-    assert_only!(unique::check(&record), Violation::Duplicate { revision: 4, .. });
-    let (_, mut record) = good();
+    assert_only!(
+        unique::check(&record, &truth),
+        Violation::Duplicate { revision: 4, .. }
+    );
+    let (truth, mut record) = good();
     insert(&mut record, 1, 1, events(&truth, 5, 5));
-    assert_only!(unique::check(&record), Violation::Duplicate { revision: 5, .. });
+    assert_only!(
+        unique::check(&record, &truth),
+        Violation::Duplicate { revision: 5, .. }
+    );
 }
 
 #[test]
 fn unique_allows_a_client_to_go_back() {
     let (truth, mut record) = good();
     record.sessions[1] = session(4, vec![created(9), events(&truth, 4, 9)]);
-    assert_eq!(unique::check(&record), []);
+    assert_eq!(unique::check(&record, &truth), []);
+}
+
+#[test]
+fn equal_events_of_one_revision_are_two_events() {
+    let mut model = Model::default();
+    let op = |request| RequestOp {
+        request: Some(request),
+    };
+    // A range without end does not count as covering the put, so a key can come and go in one transaction.
+    let delete = DeleteRangeRequest {
+        key: "a".into(),
+        range_end: vec![0].into(),
+        prev_kv: false,
+    };
+    let ops = [
+        Op::RequestDeleteRange(delete.clone()),
+        Op::RequestPut(put("a", "2")),
+        Op::RequestDeleteRange(delete),
+    ];
+    let mut events = model.put(&put("a", "1")).unwrap().1;
+    events.extend(
+        model
+            .txn(&TxnRequest {
+                success: ops.map(op).into(),
+                ..TxnRequest::default()
+            })
+            .unwrap()
+            .1,
+    );
+    assert_eq!(events[1].kv, events[3].kv);
+    let truth = Truth::new(events).unwrap();
+    let whole = session(2, vec![created(3), self::events(&truth, 2, 3)]);
+    let mut record = WatchRecord {
+        process: ProcessId(1),
+        sessions: vec![whole],
+        drained_to: Some(3),
+    };
+    assert_eq!(watches(&[record.clone()], &truth), []);
+    let last = response(&mut record, 0, 1).events.pop().unwrap();
+    assert_only!(
+        reliable::check(&record, &truth),
+        Violation::Missed { revision: 3, .. }
+    );
+    response(&mut record, 0, 1).events.extend([last.clone(), last]);
+    assert_only!(
+        unique::check(&record, &truth),
+        Violation::Duplicate { revision: 3, .. }
+    );
 }
 
 #[test]

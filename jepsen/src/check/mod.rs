@@ -41,7 +41,7 @@ pub fn watches(records: &[WatchRecord], truth: &Truth) -> Vec<Violation> {
         .iter()
         .flat_map(|record| {
             let mut found = ordered::check(record, truth);
-            found.extend(unique::check(record));
+            found.extend(unique::check(record, truth));
             found.extend(atomic::check(record));
             found.extend(reliable::check(record, truth));
             found.extend(resumable::check(record, truth));

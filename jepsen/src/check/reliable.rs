@@ -47,7 +47,13 @@ fn missing(place: Place, heard: &WatchSession, truth: &Truth, drained_to: Option
     truth
         .owed(&heard.request, from, upto)
         .map(identity)
-        .filter(|owed| !got.contains_key(owed))
+        .filter(|owed| match got.get_mut(owed) {
+            Some(left @ 1..) => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        })
         .map(|(revision, key, _)| Violation::Missed {
             place,
             revision,
@@ -72,13 +78,15 @@ fn untrue(place: Place, heard: &WatchSession, truth: &Truth) -> Vec<Violation> {
     let mut found = Vec::new();
     for event in heard.events() {
         let (revision, key, kind) = identity(event);
-        let happened = truth
-            .owed(&heard.request, revision, revision)
-            .find(|owed| identity(owed) == (revision, key.clone(), kind));
-        match happened {
+        let owed = truth.owed(&heard.request, revision, revision);
+        let happened: Vec<&Event> = owed
+            .filter(|owed| identity(owed) == (revision, key.clone(), kind))
+            .collect();
+        let right = |owed: &&Event| same_event(&heard.request, owed, event, truth.compacted_max());
+        match happened.first() {
             None => found.push(Violation::Phantom { place, revision, key }),
-            Some(owed) if !same_event(&heard.request, owed, event, truth.compacted_max()) => {
-                let (found_event, expected) = (Box::new(event.clone()), Box::new(owed.clone()));
+            Some(owed) if !happened.iter().any(right) => {
+                let (found_event, expected) = (Box::new(event.clone()), Box::new((*owed).clone()));
                 found.push(Violation::Distorted {
                     place,
                     found: found_event,
