@@ -24,6 +24,8 @@ pub struct Report {
     pub operations: u64,
     /// Failed operations.
     pub errors: u64,
+    /// Clients that ended before their time, because nothing succeeded any more.
+    pub clients_given_up: u64,
     /// Length of the phase.
     pub elapsed_seconds: f64,
     /// Successful operations by time.
@@ -86,6 +88,7 @@ impl Report {
             conns: spec.conns,
             operations,
             errors: error_texts.values().sum(),
+            clients_given_up: tally.given_up(),
             elapsed_seconds: seconds,
             operations_per_second: operations as f64 / seconds,
             p50_ms: millis(0.5),
@@ -137,7 +140,7 @@ impl Report {
         table
     }
 
-    /// One line per error text.
+    /// One line per error text, and one for clients that gave up.
     #[must_use]
     pub fn error_lines(&self) -> Vec<String> {
         let lines = self.error_texts.iter();
@@ -207,6 +210,7 @@ mod tests {
             conns: 10,
             operations: 1000,
             errors: 1,
+            clients_given_up: 0,
             elapsed_seconds: 2.0,
             operations_per_second: 500.0,
             p50_ms: 0.5,

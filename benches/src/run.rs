@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proto::etcdserverpb::lease_client::LeaseClient;
+use proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tonic::Status;
@@ -19,14 +21,12 @@ use crate::worker::Worker;
 use crate::{Error, process, watch};
 
 /// A client whose operations fail so often in a row gives up: its connection is most likely gone.
-const FAILURES_IN_A_ROW_MAX: u32 = 100;
+pub(crate) const FAILURES_IN_A_ROW_MAX: u32 = 100;
 
 /// A phase without a single success for so long is ended.
 const STALL: Duration = Duration::from_secs(30);
 
-/// After a prefill: puts far enough apart that a server which groups its commits by time makes one for each. etcd 3.4
-/// copies the buffer of the last commit's writes for every read until then, which would be measured instead of the read.
-const SETTLE_PUTS: u32 = 3;
+/// Longer than the time in which a server groups its commits, 100 ms in etcd.
 const SETTLE_PAUSE: Duration = Duration::from_millis(150);
 
 /// Between two updates of the progress bar.
@@ -86,12 +86,25 @@ async fn prefill(spec: &Spec, channels: &[Channel], shown: bool) -> Result<(), E
     let count = Limit::Total(spec.keys.count);
     let tally = phase(&put, channels, count, &label).await?;
     completed(&tally)?;
-    put.clients = 1;
-    for _ in 0..SETTLE_PUTS {
-        tokio::time::sleep(SETTLE_PAUSE).await;
-        let tally = phase(&put, channels, Limit::Total(1), &label).await?;
-        completed(&tally)?;
+    match channels.first() {
+        Some(channel) => settle(channel).await.map_err(|status| Error::Prepare {
+            what: "settling after the prefill",
+            status: Box::new(status),
+        }),
+        None => Ok(()),
     }
+}
+
+/// Lets the server come to rest, to its advantage: etcd 3.4 copies the buffer of the prefill's writes for every read
+/// until a later commit writes something but no key, so a lease comes and goes.
+async fn settle(channel: &Channel) -> Result<(), Status> {
+    let mut lease = LeaseClient::with_origin(channel.clone(), channel.origin());
+    tokio::time::sleep(SETTLE_PAUSE).await;
+    let grant = LeaseGrantRequest { ttl: 60, id: 0 };
+    let id = lease.lease_grant(grant).await?.into_inner().id;
+    tokio::time::sleep(SETTLE_PAUSE).await;
+    lease.lease_revoke(LeaseRevokeRequest { id }).await?;
+    tokio::time::sleep(SETTLE_PAUSE).await;
     Ok(())
 }
 
@@ -150,6 +163,7 @@ async fn client(mut worker: Worker, budget: Arc<Budget>, tally: Arc<Tally>) -> O
                 tally.failed(&status);
                 failures_in_a_row += 1;
                 if failures_in_a_row == FAILURES_IN_A_ROW_MAX {
+                    tally.gave_up();
                     return None;
                 }
             }

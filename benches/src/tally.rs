@@ -24,6 +24,7 @@ const ERROR_TEXTS_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Tally {
     done: AtomicU64,
+    gave_up: AtomicU64,
     latency_nanos: Mutex<Histogram<u64>>,
     errors: Mutex<BTreeMap<String, u64>>,
 }
@@ -34,6 +35,7 @@ impl Tally {
             .expect("the bounds are constants that the histogram allows");
         Self {
             done: AtomicU64::new(0),
+            gave_up: AtomicU64::new(0),
             latency_nanos: Mutex::new(histogram),
             errors: Mutex::new(BTreeMap::new()),
         }
@@ -60,6 +62,16 @@ impl Tally {
             "other".to_owned()
         };
         *errors.entry(text).or_default() += count;
+    }
+
+    /// A client ended before its time, because nothing succeeded any more.
+    pub(crate) fn gave_up(&self) {
+        self.gave_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Clients that ended before their time.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.gave_up.load(Ordering::Relaxed)
     }
 
     /// Successful operations so far.

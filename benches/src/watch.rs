@@ -19,7 +19,7 @@ use tonic::{Status, Streaming};
 use crate::Error;
 use crate::keys::whole_range;
 use crate::progress::Progress;
-use crate::run::{Label, Stall, supervise};
+use crate::run::{FAILURES_IN_A_ROW_MAX, Label, Stall, supervise};
 use crate::spec::{Limit, Spec};
 use crate::tally::{Budget, Tally};
 use crate::transport::Channel;
@@ -30,9 +30,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Between two looks whether all events have arrived.
 const DRAIN_POLL: Duration = Duration::from_millis(2);
-
-/// Puts of a putter that may fail in a row.
-const FAILURES_IN_A_ROW_MAX: u32 = 100;
 
 /// A watcher that is set up. The sender keeps the request stream open.
 struct Watcher {
@@ -125,13 +122,11 @@ impl Watcher {
     }
 }
 
+/// Counts events until the stream ends, which it does only by a fault.
 async fn receive(mut watcher: Watcher, epoch: Instant, tally: Arc<Tally>) {
-    loop {
+    let fault = loop {
         match watcher.answers.message().await {
-            Ok(Some(answer)) if answer.canceled => {
-                tally.failed(&Status::aborted(answer.cancel_reason));
-                return;
-            }
+            Ok(Some(answer)) if answer.canceled => break Status::aborted(answer.cancel_reason),
             Ok(Some(answer)) => {
                 let now = epoch.elapsed();
                 for value in answer.events.into_iter().filter_map(|event| event.kv) {
@@ -140,16 +135,12 @@ async fn receive(mut watcher: Watcher, epoch: Instant, tally: Arc<Tally>) {
                     }
                 }
             }
-            Ok(None) => {
-                tally.failed(&Status::unavailable("the watch stream ended"));
-                return;
-            }
-            Err(status) => {
-                tally.failed(&status);
-                return;
-            }
+            Ok(None) => break Status::unavailable("the watch stream ended"),
+            Err(status) => break status,
         }
-    }
+    };
+    tally.failed(&fault);
+    tally.gave_up();
 }
 
 async fn putter(
@@ -169,6 +160,7 @@ async fn putter(
                 tally.failed(&status);
                 failures_in_a_row += 1;
                 if failures_in_a_row == FAILURES_IN_A_ROW_MAX {
+                    tally.gave_up();
                     return None;
                 }
             }

@@ -42,6 +42,7 @@ async fn execute(command: &Command) -> Result<ExitCode, Error> {
     }
 }
 
+/// Fails where clients were cut off: the figures are then of less load than was asked for.
 async fn measured(args: &RunArgs, kind: Kind) -> Result<ExitCode, Error> {
     let spec = match args.spec(kind) {
         Ok(spec) => spec,
@@ -58,7 +59,11 @@ async fn measured(args: &RunArgs, kind: Kind) -> Result<ExitCode, Error> {
     for line in report.error_lines() {
         eprintln!("{line}");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if report.clients_given_up > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Fails where a measurement is missing, after printing the others.

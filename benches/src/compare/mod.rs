@@ -232,11 +232,12 @@ async fn start(plan: &Plan, candidate: &Candidate) -> Result<Server, Error> {
 }
 
 impl Comparison {
-    /// Whether some measurement could not be made.
+    /// Whether some measurement could not be made, or only with less load than was asked for.
     #[must_use]
     pub fn has_failures(&self) -> bool {
+        let cut_off = |report: &Report| report.clients_given_up > 0;
         let mut sides = self.rows.iter().flat_map(|row| &row.sides);
-        sides.any(|side| !side.failures.is_empty())
+        sides.any(|side| !side.failures.is_empty() || side.rounds.iter().any(cut_off))
     }
 }
 

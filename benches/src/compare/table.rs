@@ -130,6 +130,7 @@ mod tests {
             conns: 1,
             operations: 1,
             errors: 0,
+            clients_given_up: 0,
             elapsed_seconds: 1.0,
             operations_per_second: rate,
             p50_ms: 1.0,
