@@ -6,9 +6,9 @@
 //!
 //! - [`spec`]: one run as plain data; [`args`] makes it from the command line.
 //! - [`transport`]: gRPC over `h2`, thin, because the generator shares one core with nothing and must not be the limit.
-//! - [`run`]: connect, prefill, warm up, measure; [`worker`] is one client's operation, [`watch`] the one load that is
+//! - [`run`]: connect, prefill, warm up, measure; `worker` is one client's operation, `watch` the one load that is
 //!   not request and answer.
-//! - [`tally`], [`report`], [`process`]: latencies, the closing table, the server's processor time and memory.
+//! - `tally`, [`report`], [`process`]: latencies, the closing table, the server's processor time and memory.
 //! - [`compare`]: two servers in turns under the same loads.
 
 pub mod args;

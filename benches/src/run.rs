@@ -198,17 +198,17 @@ pub(crate) async fn supervise<T: 'static>(
 }
 
 /// Notices that a count has stopped growing.
-pub(crate) struct Stall {
+struct Stall {
     done: u64,
     since: Instant,
 }
 
 impl Stall {
-    pub(crate) fn new(now: Instant) -> Self {
+    fn new(now: Instant) -> Self {
         Self { done: 0, since: now }
     }
 
-    pub(crate) fn check(&mut self, done: u64, now: Instant) -> Result<(), Error> {
+    fn check(&mut self, done: u64, now: Instant) -> Result<(), Error> {
         if done != self.done {
             *self = Self { done, since: now };
         }

@@ -19,14 +19,14 @@ use tonic::{Status, Streaming};
 use crate::Error;
 use crate::keys::whole_range;
 use crate::progress::Progress;
-use crate::run::{FAILURES_IN_A_ROW_MAX, Label, Stall, supervise};
+use crate::run::{FAILURES_IN_A_ROW_MAX, Label, supervise};
 use crate::spec::{Limit, Spec};
 use crate::tally::{Budget, Tally};
 use crate::transport::Channel;
 use crate::worker::{Worker, stamped_nanos};
 
-/// After the last put, every event must arrive within so long.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// After the last put, a pause of this length between events means that no more will come.
+const QUIET_MAX: Duration = Duration::from_secs(3);
 
 /// Between two looks whether all events have arrived.
 const DRAIN_POLL: Duration = Duration::from_millis(2);
@@ -71,25 +71,25 @@ pub(crate) async fn phase(
     let progress = Progress::new(label.text, limit, spec.clients as u64, label.shown);
     supervise(&mut clients, &tally, &progress).await?;
     let due = acknowledged.load(Ordering::Relaxed) * spec.clients as u64;
-    drain(&tally, due, &progress).await?;
+    drain(&tally, due, &progress).await;
     // Dropping the set ends the watchers, and with them their streams.
     Ok(tally)
 }
 
 /// Waits until all events due have arrived, then counts those that have not.
-async fn drain(tally: &Tally, due: u64, progress: &Progress) -> Result<(), Error> {
-    let deadline = Instant::now() + DRAIN_MAX;
-    let mut stall = Stall::new(Instant::now());
-    while tally.done() < due && Instant::now() < deadline {
-        progress.update(tally.done());
-        stall.check(tally.done(), Instant::now())?;
+async fn drain(tally: &Tally, due: u64, progress: &Progress) {
+    let mut seen = (tally.done(), Instant::now());
+    while seen.0 < due && seen.1.elapsed() < QUIET_MAX {
+        progress.update(seen.0);
         tokio::time::sleep(DRAIN_POLL).await;
+        if tally.done() != seen.0 {
+            seen = (tally.done(), Instant::now());
+        }
     }
-    let missing = due.saturating_sub(tally.done());
+    let missing = due.saturating_sub(seen.0);
     if missing > 0 {
         tally.failed_with("event not delivered in time".to_owned(), missing);
     }
-    Ok(())
 }
 
 impl Watcher {

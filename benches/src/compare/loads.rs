@@ -27,8 +27,12 @@ pub enum Load {
     List8,
     #[value(name = "lease-keepalive@100")]
     Keepalive100,
+    #[value(name = "lease-keepalive-once@100")]
+    KeepaliveOnce100,
     #[value(name = "txn-mixed@100")]
     Txn100,
+    #[value(name = "watch@100")]
+    Watch100,
 }
 
 /// What is the same for all loads of a comparison.
@@ -74,6 +78,8 @@ impl Load {
                 (8, 1000, 1024, Kind::List { serializable })
             }
             Self::Keepalive100 => (100, 1, 256, Kind::Keepalive { once: false }),
+            Self::KeepaliveOnce100 => (100, 1, 256, Kind::Keepalive { once: true }),
+            Self::Watch100 => (100, PUT_KEYS, 256, Kind::Watch { putters: 8 }),
             Self::Txn100 => {
                 let kind = Kind::Txn {
                     read_percent: 50,

@@ -242,8 +242,9 @@ impl Comparison {
 }
 
 fn candidate(label: &str, path: &Path, further_args: &[String]) -> Result<Candidate, Error> {
-    // Absolute, so that it means the same whatever the directory, and never a search in PATH.
-    let path = path.canonicalize().map_err(|source| Error::File {
+    // Absolute, so that it is never searched for in PATH.
+    let found = std::fs::metadata(path).and_then(|_| std::path::absolute(path));
+    let path = found.map_err(|source| Error::File {
         what: "find",
         path: path.to_owned(),
         source,
