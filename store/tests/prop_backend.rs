@@ -2,15 +2,20 @@
 //! damage.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use proto::mvccpb::KeyValue;
 use store::backend::{
-    Backend, Checkpoint, Load, Loaded, MemoryBackend, Opened, ScanLimit, StateStore, Table, TableWrite, load,
-    open_guarded,
+    Backend, Checkpoint, Import, Load, Loaded, MemoryBackend, Opened, ScanLimit, StateStore, Table,
+    TableWrite, WriteBatch, guarded, is_guarded, load, open_guarded,
 };
 use store::types::{Change, ClusterId, CommittedRevision, Index, MemberId, Revision, SharedRevision, Term};
 
@@ -423,4 +428,742 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_absent_or_older_record_shows() {
+    let backend = Arc::new(MemoryBackend::new());
+    let mut world = World::new(StateStore::create(backend.clone(), CLUSTER, MEMBER), 5);
+    world.commit(150);
+    world.checkpoint();
+    let older = backend.dump();
+    world.commit(5);
+    world.compact();
+    world.settle();
+    let newer = backend.dump();
+    assert!(load_memory(&backend).is_some());
+    let fill = |records: &[(Vec<u8>, Bytes)]| {
+        let backend = Arc::new(MemoryBackend::new());
+        let mut batch = WriteBatch::default();
+        for (key, value) in records {
+            let table = Table::from_prefix(key[0]).unwrap();
+            batch.put(table, &key[1..], value.to_vec());
+        }
+        backend.write(batch).unwrap();
+        load(backend, &mut |_| {})
+    };
+    assert!(fill(&newer).unwrap().is_some());
+    let mut stale = 0;
+    for at in 0..newer.len() {
+        let mut records = newer.clone();
+        records.remove(at);
+        assert!(fill(&records).is_err(), "record {:?} is not missed", newer[at].0);
+        if let Ok(old) = older.binary_search_by(|(key, _)| key.cmp(&newer[at].0))
+            && older[old].1 != newer[at].1
+        {
+            let mut records = newer.clone();
+            records[at].1 = older[old].1.clone();
+            assert!(
+                fill(&records).is_err(),
+                "an older record {:?} is taken",
+                newer[at].0
+            );
+            stale += 1;
+        }
+    }
+    assert!(stale > 10, "only {stale} records changed");
+}
+
+#[test]
+fn dead_revisions_go_in_ascending_order_in_bounded_steps() {
+    let backend = Arc::new(MemoryBackend::new());
+    let mut world = World::new(StateStore::create(backend.clone(), CLUSTER, MEMBER), 9);
+    for _ in 0..40 {
+        world.commit(300);
+        world.checkpoint();
+    }
+    let mut dead = world.model.compact(&mut world.random);
+    let sorted = dead.clone();
+    // As a compaction reports them: in the order of keys.
+    dead.sort_by_key(|revision| revision.main.wrapping_mul(0x1e37_79b9_7f4a_7c15));
+    world.dead = dead;
+    world.finished = true;
+    let (mut steps, mut left) = (0, sorted.len());
+    while left > 0 {
+        world.checkpoint();
+        steps += 1;
+        assert!(world.store.dead_pending() < left, "no progress");
+        left = world.store.dead_pending();
+        let (loaded, changes) = load_memory(&backend).unwrap();
+        assert_eq!(loaded.meta.compaction_finished, left == 0);
+        let stored: Vec<Revision> = changes.iter().map(|change| change.revision).collect();
+        let (gone, kept) = sorted.split_at(sorted.len() - left);
+        assert!(
+            gone.iter()
+                .all(|revision| stored.binary_search(revision).is_err())
+        );
+        assert!(kept.iter().all(|revision| stored.binary_search(revision).is_ok()));
+    }
+    assert!(steps > 2, "{steps} steps for {} blocks", world.store.blocks());
+    let (loaded, changes) = load_memory(&backend).unwrap();
+    assert_loaded(&loaded, &changes, &world.model);
+}
+
+#[test]
+fn small_neighbours_are_merged() {
+    let backend = Arc::new(MemoryBackend::new());
+    let mut world = World::new(StateStore::create(backend.clone(), CLUSTER, MEMBER), 10);
+    world.commit(3000);
+    world.checkpoint();
+    let before = world.store.blocks();
+    // One in fifty lives on.
+    world.dead = world
+        .model
+        .changes
+        .keys()
+        .copied()
+        .filter(|revision| revision.main % 50 != 0)
+        .collect();
+    world.model.changes.retain(|revision, _| revision.main % 50 == 0);
+    world.settle();
+    let (blocks, changes) = (world.store.blocks(), world.model.changes.len());
+    assert!(
+        blocks * 8 < before,
+        "{before} blocks became {blocks} for {changes} changes"
+    );
+    world.check_reads();
+    let (loaded, changes) = load_memory(&backend).unwrap();
+    assert_loaded(&loaded, &changes, &world.model);
+}
+
+#[test]
+fn replaying_what_is_stored_changes_nothing() {
+    let backend = Arc::new(MemoryBackend::new());
+    let mut world = World::new(StateStore::create(backend.clone(), CLUSTER, MEMBER), 11);
+    world.commit(100);
+    let replayed = world.revisions.clone();
+    world.checkpoint();
+    let (loaded, _) = load_memory(&backend).unwrap();
+    let mut again = World::resume(loaded, world.model.clone(), 12);
+    again.revisions = replayed;
+    again.checkpoint();
+    again.commit(10);
+    again.checkpoint();
+    let (loaded, changes) = load_memory(&backend).unwrap();
+    assert_loaded(&loaded, &changes, &again.model);
+}
+
+#[test]
+fn an_import_counts_only_when_it_is_finished() {
+    let mut random = Random::new(13);
+    let mut model = Model::new();
+    for _ in 0..2000 {
+        model.commit(&mut random);
+    }
+    model.compact(&mut random);
+    let tables = model.write_tables(&mut random);
+    model.applied = 77;
+    let backend = Arc::new(MemoryBackend::new());
+    let mut import = Import::new(backend.clone(), CLUSTER, MEMBER);
+    let changes: Vec<Change> = model.changes.values().cloned().collect();
+    for group in changes.chunk_by(|a, b| a.revision.main == b.revision.main) {
+        import.push(group).unwrap();
+    }
+    assert!(!backend.dump().is_empty(), "an import is written in batches");
+    assert!(
+        load(backend.clone(), &mut |_| {}).is_err(),
+        "half an import was opened"
+    );
+    let checkpoint = Checkpoint {
+        tables,
+        applied: Index(model.applied),
+        term: Term(3),
+        revision: model.revision,
+        compacted: model.compacted,
+        compaction_finished: true,
+        ..Checkpoint::default()
+    };
+    let store = import.finish(&checkpoint).unwrap();
+    backend.crash();
+    let (loaded, changes) = load_memory(&backend).unwrap();
+    assert_loaded(&loaded, &changes, &model);
+    let mut world = World {
+        model,
+        ..World::new(store, 14)
+    };
+    world.commit(50);
+    world.settle();
+    world.check_reads();
+    let (loaded, changes) = load_memory(&backend).unwrap();
+    assert_loaded(&loaded, &changes, &world.model);
+}
+
+/// Readers on other threads, while the writer appends, prunes and merges.
+fn readers_miss_nothing(backend: Arc<dyn Backend>) {
+    let mut world = World::new(StateStore::create(backend, CLUSTER, MEMBER), 15);
+    world.commit(2000);
+    world.checkpoint();
+    let immortal: Vec<Change> = world.model.changes.values().step_by(17).cloned().collect();
+    let stop = AtomicBool::new(false);
+    let revisions = world.store.revisions();
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2_u64)
+            .map(|number| {
+                let (immortal, stop, revisions) = (&immortal, &stop, Arc::clone(&revisions));
+                scope.spawn(move || {
+                    let mut random = Random::new(number + 1);
+                    let mut rounds = 0;
+                    while !stop.load(Ordering::Acquire) || rounds < 20 {
+                        rounds += 1;
+                        let at = random.below(immortal.len() as u64 - 8) as usize;
+                        let expected = &immortal[at..at + 8];
+                        let wanted: Vec<Revision> = expected.iter().map(|change| change.revision).collect();
+                        assert_eq!(revisions.fetch(&wanted).unwrap(), expected);
+                        let limit = ScanLimit {
+                            revisions: usize::MAX,
+                            bytes: usize::MAX,
+                        };
+                        let (from, to) = (wanted[0].main, wanted[7].main);
+                        let mut scanned = revisions.scan(from, to, limit).unwrap().changes;
+                        scanned.retain(|change| wanted.contains(&change.revision));
+                        assert_eq!(scanned, expected);
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..15 {
+            let dead: Vec<Revision> = world
+                .model
+                .changes
+                .keys()
+                .copied()
+                .filter(|revision| immortal.binary_search_by_key(revision, |c| c.revision).is_err())
+                .filter(|revision| revision.main % 7 != 0)
+                .take(600)
+                .collect();
+            world
+                .model
+                .changes
+                .retain(|revision, _| dead.binary_search(revision).is_err());
+            world.dead = dead;
+            world.commit(100);
+            world.settle();
+            world.store.flush().unwrap();
+        }
+        stop.store(true, Ordering::Release);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+    world.check_reads();
+}
+
+#[test]
+fn readers_of_memory_miss_nothing_while_blocks_are_merged() {
+    readers_miss_nothing(Arc::new(MemoryBackend::new()));
+}
+
+#[test]
+fn readers_of_sled_miss_nothing_while_blocks_are_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (opened, _) = open(dir.path());
+    readers_miss_nothing(opened.backend);
+}
+
+#[test]
+fn what_is_not_flushed_is_gone_after_a_crash_and_what_is_flushed_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let mut world = create(dir.path(), 21);
+    let mut flushed = None;
+    for round in 0..30_u32 {
+        world.commit(1 + u64::from(round) * 3);
+        if round % 4 == 3 {
+            world.compact();
+        }
+        world.settle();
+        // Two out of three times the crash comes before the flush.
+        if round % 3 == 2 {
+            world.store.flush().unwrap();
+            flushed = Some(world.model.clone());
+        }
+        let copy = copies.path().join(round.to_string());
+        copy_tree(dir.path(), &copy);
+        let (opened, changes) = open(&copy);
+        assert!(opened.aside.is_none(), "{:?}", opened.aside);
+        match (&opened.loaded, &flushed) {
+            (Some(loaded), Some(model)) => assert_loaded(loaded, &changes, model),
+            (None, None) => {}
+            _ => panic!("round {round}: loaded {}", opened.loaded.is_some()),
+        }
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            match fs::copy(entry.path(), &target) {
+                // sled removes old metadata files in the background.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                result => {
+                    result.unwrap();
+                }
+            }
+        }
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path))
+        } else {
+            found.push(path)
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Breaks something in a copy; `older` is an earlier state of the same directory. Says what.
+fn damage(random: &mut Random, dir: &Path, older: &Path) -> String {
+    let files: Vec<PathBuf> = files(dir)
+        .into_iter()
+        .filter(|path| fs::metadata(path).unwrap().len() > 0)
+        .collect();
+    let path = &files[random.below(files.len() as u64) as usize];
+    let name = path.strip_prefix(dir).unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    let at = random.below(bytes.len() as u64) as usize;
+    let what = match random.below(6) {
+        0 | 1 => {
+            bytes[at] ^= 1 << random.below(8);
+            format!("flip at {at}")
+        }
+        2 => {
+            bytes.truncate(at);
+            format!("truncate to {at}")
+        }
+        3 => {
+            let end = bytes.len().min(at + 4096);
+            bytes[at..end].fill(0);
+            format!("zeros {at}..{end}")
+        }
+        4 => {
+            fs::remove_file(path).unwrap();
+            return format!("remove {}", name.display());
+        }
+        _ => {
+            let Ok(old) = fs::read(older.join(name)) else {
+                return "nothing".into();
+            };
+            bytes = old;
+            "an older file".into()
+        }
+    };
+    fs::write(path, bytes).unwrap();
+    format!("{what} in {}", name.display())
+}
+
+#[test]
+fn damage_is_set_aside_or_harmless_and_never_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = create(dir.path(), 31);
+    let mut states = Vec::new();
+    let older = dir.path().join("older");
+    let base = dir.path().join("base");
+    for round in 0..12 {
+        world.commit(100);
+        if round % 3 == 2 {
+            world.compact();
+        }
+        world.settle();
+        world.store.flush().unwrap();
+        states.push(world.model.clone());
+        if round == 6 {
+            copy_tree(&dir.path().join("sled"), &older);
+        }
+    }
+    copy_tree(&dir.path().join("sled"), &base.join("sled"));
+    fs::copy(dir.path().join("sled.marker"), base.join("sled.marker")).unwrap();
+    drop(world);
+    let mut random = Random::new(32);
+    let (mut same, mut earlier, mut aside) = (0, 0, 0);
+    for case in 0..damage_cases() {
+        let copy = dir.path().join(format!("case-{case}"));
+        copy_tree(&base, &copy);
+        let what: Vec<String> = (0..1 + random.below(2))
+            .map(|_| damage(&mut random, &copy.join("sled"), &older))
+            .collect();
+        let (done, result) = mpsc::channel();
+        let opening = copy.clone();
+        std::thread::spawn(move || {
+            let mut changes = Vec::new();
+            let opened = open_guarded(&opening, &mut collect(&mut changes));
+            let _ = done.send((opened, changes));
+        });
+        let (opened, changes) = result
+            .recv_timeout(Duration::from_secs(60))
+            .unwrap_or_else(|_| panic!("hangs after {what:?}"));
+        let opened = opened.unwrap_or_else(|error| panic!("not opened after {what:?}: {error}"));
+        match (&opened.loaded, &opened.aside) {
+            (Some(loaded), None) => {
+                // An earlier checkpoint is no wrong content: the log goes on from its applied index.
+                let model = states
+                    .iter()
+                    .find(|model| Index(model.applied) == loaded.meta.applied);
+                assert_loaded(loaded, &changes, model.unwrap_or_else(|| panic!("{what:?}")));
+                if model == states.last() {
+                    same += 1
+                } else {
+                    earlier += 1
+                }
+            }
+            (None, Some(_)) => {
+                aside += 1;
+                assert!(copy.join("sled.damaged-1").is_dir());
+                let mut world = World::new(StateStore::create(opened.backend, CLUSTER, MEMBER), case);
+                world.commit(10);
+                world.checkpoint();
+                world.store.flush().unwrap();
+            }
+            (loaded, reason) => panic!("loaded {}, {reason:?} after {what:?}", loaded.is_some()),
+        }
+        drop(opened.loaded);
+        fs::remove_dir_all(&copy).unwrap();
+    }
+    println!("same {same}, an earlier checkpoint {earlier}, set aside {aside}");
+    assert!(
+        aside > same / 4 && same > 0,
+        "same {same}, earlier {earlier}, aside {aside}"
+    );
+}
+
+/// A few by default; more with `DAMAGE_CASES` in the environment.
+fn damage_cases() -> u64 {
+    std::env::var("DAMAGE_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(120)
+}
+
+#[test]
+fn damage_under_an_open_store_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = create(dir.path(), 41);
+    world.commit(2000);
+    world.settle();
+    world.store.flush().unwrap();
+    let wanted: Vec<Revision> = world.model.changes.keys().step_by(50).copied().collect();
+    drop(world);
+    let (opened, _) = open(dir.path());
+    let store = opened.loaded.unwrap().store;
+    for file in files(&dir.path().join("sled").join("slabs")) {
+        let len = fs::metadata(&file).unwrap().len() as usize;
+        fs::write(&file, vec![0x5a; len]).unwrap();
+    }
+    assert!(store.revisions().fetch(&wanted).is_err());
+}
+
+#[test]
+fn a_panic_while_loading_sets_aside_and_is_known_as_guarded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = create(dir.path(), 51);
+    world.commit(10);
+    world.checkpoint();
+    world.store.flush().unwrap();
+    drop(world);
+    assert!(!is_guarded());
+    let mut seen = false;
+    let opened = open_guarded(dir.path(), &mut |load| {
+        if let Load::Change(change) = load {
+            seen = is_guarded();
+            assert!(change.revision.main < 5, "the visitor refuses");
+        }
+    })
+    .unwrap();
+    assert!(seen && !is_guarded() && guarded(is_guarded));
+    assert!(opened.loaded.is_none());
+    let aside = opened.aside.unwrap();
+    assert!(
+        matches!(aside.reason, store::backend::BackendError::Panicked { .. }),
+        "{:?}",
+        aside.reason
+    );
+    assert!(aside.path.is_dir());
+}
+
+#[test]
+fn two_starts_that_died_while_opening_set_the_copy_aside_and_an_empty_one_is_a_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let fill = || {
+        let (opened, _) = open(dir.path());
+        let mut world = World::new(StateStore::create(opened.backend, CLUSTER, MEMBER), 61);
+        world.commit(10);
+        world.checkpoint();
+        world.store.flush().unwrap();
+        opened.aside
+    };
+    assert!(fill().is_none());
+    let marker = dir.path().join("sled.marker");
+    let dying = |deaths: u32| fs::write(&marker, format!("opening 1\ndeaths {deaths}\nfilled 1\n")).unwrap();
+    dying(0);
+    assert!(
+        open(dir.path()).0.loaded.is_some(),
+        "one death is not blamed on the copy"
+    );
+    dying(1);
+    let (opened, _) = open(dir.path());
+    assert!(opened.loaded.is_none());
+    assert!(matches!(
+        opened.aside.unwrap().reason,
+        store::backend::BackendError::Deadly { deaths: 2 }
+    ));
+    drop(opened.backend);
+    for _ in 0..3 {
+        fill();
+        fs::remove_dir_all(dir.path().join("sled")).unwrap();
+        fs::create_dir(dir.path().join("sled")).unwrap();
+        let (opened, _) = open(dir.path());
+        assert!(matches!(
+            opened.aside.unwrap().reason,
+            store::backend::BackendError::Marker { .. }
+        ));
+    }
+    let asides = fs::read_dir(dir.path()).unwrap().filter(|entry| {
+        entry
+            .as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with("sled.damaged-")
+    });
+    assert_eq!(asides.count(), 2, "only the last two are kept");
+}
+
+#[test]
+fn a_directory_in_use_is_refused_and_not_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = create(dir.path(), 71);
+    world.commit(10);
+    world.checkpoint();
+    world.store.flush().unwrap();
+    assert!(open_guarded(dir.path(), &mut |_| {}).is_err());
+    drop(world);
+    assert!(open(dir.path()).0.loaded.is_some());
+}
+
+/// The life of the process that [`a_killed_process_loses_nothing_it_flushed`] kills: says after each flush which
+/// round is durable. Without the directory in the environment it is no test of its own.
+#[test]
+fn killed_process() {
+    let Ok(dir) = std::env::var(KILL_DIR) else { return };
+    let mut world = create(Path::new(&dir), KILL_SEED);
+    for round in 0.. {
+        kill_round(&mut world, round);
+        world.store.flush().unwrap();
+        println!("flushed {round}");
+    }
+}
+
+fn kill_round(world: &mut World, round: u64) {
+    world.commit(20);
+    if round % 5 == 4 {
+        world.compact();
+    }
+    world.settle();
+}
+
+#[test]
+fn a_killed_process_loses_nothing_it_flushed() {
+    for case in 0..6_u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "killed_process", "--nocapture"])
+            .env(KILL_DIR, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut last = None;
+        while last.is_none_or(|round| round < 5 + case * 7) {
+            let line = lines.next().expect("it runs until it is killed").unwrap();
+            if let Some((_, round)) = line.split_once("flushed ") {
+                last = Some(round.trim().parse::<u64>().unwrap());
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for line in lines {
+            if let Some((_, round)) = line.unwrap().split_once("flushed ") {
+                last = round.trim().parse::<u64>().ok().or(last);
+            }
+        }
+        let (opened, changes) = open(dir.path());
+        assert!(opened.aside.is_none(), "{:?}", opened.aside);
+        let loaded = opened.loaded.expect("flushed");
+        let mut replica = World::new(
+            StateStore::create(Arc::new(MemoryBackend::new()), CLUSTER, MEMBER),
+            KILL_SEED,
+        );
+        let last = last.unwrap();
+        let mut round = 0;
+        while replica.model.applied < loaded.meta.applied.0 {
+            kill_round(&mut replica, round);
+            round += 1;
+        }
+        assert!(round > last, "round {last} was flushed, {round} rounds are there");
+        assert_loaded(&loaded, &changes, &replica.model);
+    }
+}
+
+const KILL_DIR: &str = "PROP_BACKEND_KILL_DIR";
+const KILL_SEED: u64 = 81;
+
+/// Not a test: prints what checkpointing and opening cost. Run in release, alone, with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    let dir = tempfile::tempdir_in(std::env::var("MEASURE_DIR").unwrap_or_else(|_| ".".into())).unwrap();
+    let puts: i64 = std::env::var("MEASURE_PUTS")
+        .ok()
+        .and_then(|puts| puts.parse().ok())
+        .unwrap_or(1_000_000);
+    let mut random = Random::new(1);
+    let (opened, _) = open(dir.path());
+    let mut store = StateStore::create(Arc::clone(&opened.backend), CLUSTER, MEMBER);
+    let entry = |random: &mut Random, main: i64, key: i64| {
+        let kv = KeyValue {
+            key: Bytes::copy_from_slice(&key.to_be_bytes()),
+            create_revision: main,
+            mod_revision: main,
+            version: 1,
+            value: random.bytes(256),
+            lease: 0,
+        };
+        let changes = vec![Change {
+            revision: Revision::new(main, 0),
+            tombstone: false,
+            kv,
+        }];
+        Arc::new(CommittedRevision {
+            main,
+            changes,
+            previous: vec![None],
+        })
+    };
+    let report = |what: &str, spent: f64, started: std::time::Instant| {
+        let disk = tree_bytes(dir.path()) >> 20;
+        println!(
+            "{what}: {:.2} us CPU per put, {:.2} s, RSS {} MiB, disk {disk} MiB",
+            spent * 1e6 / puts as f64,
+            started.elapsed().as_secs_f64(),
+            rss_mib()
+        );
+    };
+    let checkpoint =
+        |store: &mut StateStore, random: &mut Random, from: i64, count: i64, dead: Vec<Revision>| {
+            let revisions: Vec<_> = (from..from + count)
+                .map(|main| entry(random, main, main % puts))
+                .collect();
+            let revision = from + count - 1;
+            let applied = Index(revision as u64);
+            let checkpoint = Checkpoint {
+                revisions,
+                dead,
+                applied,
+                revision,
+                compaction_finished: true,
+                ..Checkpoint::default()
+            };
+            let before = cpu();
+            store.checkpoint(&checkpoint).unwrap();
+            store.flush().unwrap();
+            cpu() - before
+        };
+    let started = std::time::Instant::now();
+    let mut spent = 0.0;
+    for from in (2..puts + 2).step_by(2000) {
+        spent += checkpoint(&mut store, &mut random, from, 2000, Vec::new());
+    }
+    report("append", spent, started);
+    println!(
+        "{} blocks, {} MiB coded",
+        store.blocks(),
+        store.live_bytes() >> 20
+    );
+    let (started, before) = (std::time::Instant::now(), cpu());
+    let revisions = store.revisions();
+    for _ in 0..puts / 20 {
+        let wanted = Revision::new(2 + random.below(puts as u64) as i64, 0);
+        assert_eq!(revisions.fetch(&[wanted]).unwrap().len(), 1);
+    }
+    println!(
+        "random fetch: {:.2} us",
+        (cpu() - before) * 1e6 / (puts / 20) as f64
+    );
+    report("after fetch", 0.0, started);
+    let started = std::time::Instant::now();
+    spent = 0.0;
+    let dead: Vec<Revision> = (2..puts + 2)
+        .filter(|main| main % 10 != 0)
+        .map(|main| Revision::new(main, 0))
+        .collect();
+    spent += checkpoint(&mut store, &mut random, puts + 2, 1, dead);
+    let mut next = puts + 3;
+    let mut longest = 0.0_f64;
+    while store.dead_pending() > 0 {
+        let step = checkpoint(&mut store, &mut random, next, 1, Vec::new());
+        longest = longest.max(step);
+        spent += step;
+        next += 1;
+    }
+    report("prune 9 of 10", spent, started);
+    println!(
+        "{} blocks, {} steps, the longest {:.1} ms CPU",
+        store.blocks(),
+        next - puts,
+        longest * 1e3
+    );
+    let from = next;
+    for from in (from..from + puts).step_by(2000) {
+        checkpoint(&mut store, &mut random, from, 2000, Vec::new());
+    }
+    drop((revisions, store, opened));
+    let (started, before) = (std::time::Instant::now(), cpu());
+    let mut count = 0_u64;
+    let opened = open_guarded(dir.path(), &mut |load| {
+        count += u64::from(matches!(load, Load::Change(_)))
+    })
+    .unwrap();
+    assert!(opened.aside.is_none());
+    report(&format!("open {count} changes"), cpu() - before, started);
+}
+
+fn cpu() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+fn rss_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+}
+
+fn tree_bytes(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    files(dir)
+        .iter()
+        .filter_map(|file| fs::metadata(file).ok())
+        .map(|metadata| metadata.blocks() * 512)
+        .sum()
 }

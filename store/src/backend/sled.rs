@@ -26,6 +26,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use parking_lot::{Mutex, RwLock};
@@ -197,12 +198,24 @@ fn config(dir: &Path) -> sled::Config {
 }
 
 fn open_handles(dir: &Path) -> Result<Handles, BackendError> {
-    let db: Db = config(dir).open().map_err(disk("open"))?;
+    let db: Db = patiently(|| config(dir).open()).map_err(disk("open"))?;
     Ok(Handles {
         writer: Mutex::new(db.clone()),
         reader: Mutex::new(db.clone()),
         flusher: Mutex::new(db),
     })
+}
+
+/// Opens again while the directory is locked, for up to a second. sled runs `sync` as a child process when it opens,
+/// and any child this process forks holds our lock, already released here, until it execs.
+fn patiently<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..LOCK_TRIES {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(LOCK_WAIT),
+            result => return result,
+        }
+    }
+    open()
 }
 
 /// Receives a record: table, key within it, value.
@@ -211,7 +224,7 @@ type Visit<'a> = dyn FnMut(Table, &[u8], &Bytes) -> Result<(), BackendError> + '
 /// Hands every record of a directory to `visit`, in key order, after checking that sled will find its way in it.
 /// Must not run while the directory is open. `false` where it holds nothing.
 pub(super) fn read_all(dir: &Path, visit: &mut Visit<'_>) -> Result<bool, BackendError> {
-    let recovery = sled::Heap::recover(LEAF_RECORDS, &config(dir)).map_err(disk("open"))?;
+    let recovery = patiently(|| sled::Heap::recover(LEAF_RECORDS, &config(dir))).map_err(disk("open"))?;
     let mut leaves = recovery.recovered_nodes;
     leaves.sort_unstable_by(|a, b| a.low_key.cmp(&b.low_key));
     let Some(first) = leaves.first() else {
@@ -328,4 +341,6 @@ const REOPEN_BYTES: usize = 64 << 20;
 const COMPRESSION: i32 = 1;
 /// sled's own flusher must never run: flushes are ours.
 const FLUSH_NEVER_MS: usize = 1 << 40;
+const LOCK_TRIES: u32 = 100;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 const SETTINGS_FILE: &str = "durability_cookie";
