@@ -1036,6 +1036,10 @@ fn measure() {
         .ok()
         .and_then(|puts| puts.parse().ok())
         .unwrap_or(1_000_000);
+    let batch: i64 = std::env::var("MEASURE_BATCH")
+        .ok()
+        .and_then(|puts| puts.parse().ok())
+        .unwrap_or(16_000);
     let mut random = Random::new(1);
     let (opened, _) = open(dir.path());
     let mut store = StateStore::create(Arc::clone(&opened.backend), CLUSTER, MEMBER);
@@ -1090,8 +1094,9 @@ fn measure() {
         };
     let started = std::time::Instant::now();
     let mut spent = 0.0;
-    for from in (2..puts + 2).step_by(2000) {
-        spent += checkpoint(&mut store, &mut random, from, 2000, Vec::new());
+    let end = 2 + puts / batch * batch;
+    for from in (2..end).step_by(batch as usize) {
+        spent += checkpoint(&mut store, &mut random, from, batch, Vec::new());
     }
     report("append", spent, started);
     println!(
@@ -1102,7 +1107,7 @@ fn measure() {
     let (started, before) = (std::time::Instant::now(), cpu());
     let revisions = store.revisions();
     for _ in 0..puts / 20 {
-        let wanted = Revision::new(2 + random.below(puts as u64) as i64, 0);
+        let wanted = Revision::new(2 + random.below(end as u64 - 2) as i64, 0);
         assert_eq!(revisions.fetch(&[wanted]).unwrap().len(), 1);
     }
     println!(
@@ -1116,8 +1121,8 @@ fn measure() {
         .filter(|main| main % 10 != 0)
         .map(|main| Revision::new(main, 0))
         .collect();
-    spent += checkpoint(&mut store, &mut random, puts + 2, 1, dead);
-    let mut next = puts + 3;
+    spent += checkpoint(&mut store, &mut random, end, 1, dead);
+    let mut next = end + 1;
     let mut longest = 0.0_f64;
     while store.dead_pending() > 0 {
         let step = checkpoint(&mut store, &mut random, next, 1, Vec::new());
@@ -1133,8 +1138,8 @@ fn measure() {
         longest * 1e3
     );
     let from = next;
-    for from in (from..from + puts).step_by(2000) {
-        checkpoint(&mut store, &mut random, from, 2000, Vec::new());
+    for from in (from..from + end - 2).step_by(batch as usize) {
+        checkpoint(&mut store, &mut random, from, batch, Vec::new());
     }
     drop((revisions, store, opened));
     let (started, before) = (std::time::Instant::now(), cpu());
