@@ -50,24 +50,22 @@ impl Hub {
         self.more = (served || asked) && self.attention.iter().any(servable);
     }
 
-    /// Takes the next watchers from the queues of streams with room.
+    /// Takes the next watchers from the queues of streams with room; sends what waits on all of them.
     fn choose(&mut self) -> Vec<Slot> {
         let mut order: Vec<Slot> = self.attention.iter().copied().collect();
-        if let Some(turn) = self.turn {
+        if let Some(turn) = self.turn.take() {
             let first = order.partition_point(|&at| at < turn);
             order.rotate_left(first);
         }
-        self.turn = None;
         let mut chosen = Vec::new();
         for at in order {
-            if chosen.len() >= self.config.pass_watchers_max {
-                self.turn = Some(at);
-                break;
-            }
             let Some(stream) = self.streams.get_mut(at) else {
                 continue;
             };
             stream.outlet.flush();
+            if chosen.len() >= self.config.pass_watchers_max {
+                self.turn.get_or_insert(at);
+            }
             let most = self
                 .config
                 .pass_watchers_max
