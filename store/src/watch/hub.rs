@@ -405,6 +405,11 @@ impl Hub {
 
     /// A synced watcher lacks the events from `next` on.
     fn fall_behind(&mut self, slot: Slot, next: i64) {
+        assert!(
+            next <= self.revision,
+            "nothing is lacking from {next} on at {}",
+            self.revision
+        );
         let Some(watcher) = self.watchers.get_mut(slot) else {
             return;
         };
