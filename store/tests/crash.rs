@@ -3,6 +3,8 @@
 //! afterwards; of the one batch in flight, all or nothing; and nothing that was never written, or was replaced,
 //! may come back out of a recycled segment or from behind a torn tail.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::path::Path;
 use std::sync::Arc;
 
