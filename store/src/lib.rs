@@ -15,10 +15,15 @@
 //!
 //! Only `shell` names tokio, only `consensus` names raft-rs, only `backend/sled.rs` names sled.
 
+pub mod alarm;
+pub mod apply;
 pub mod backend;
 pub mod consensus;
 pub mod env;
 pub mod error;
+pub mod lease;
+pub mod membership;
+pub mod mvcc;
 pub mod types;
 pub mod wal;
 pub mod watch;

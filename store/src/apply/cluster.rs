@@ -1,0 +1,58 @@
+//! Alarms, what members publish of themselves, and the cluster's version.
+
+use proto::etcdserverpb::alarm_request::AlarmAction;
+use proto::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, ClusterMemberAttrSetRequest,
+    ClusterVersionSetRequest,
+};
+
+use super::{Outcome, Response, State};
+use crate::error::RequestError;
+use crate::types::MemberId;
+
+impl State {
+    /// Lists, raises or disarms; the answer lists what the action found or changed. A type outside the enum, which
+    /// a newer client may know, is one that nobody has raised.
+    pub(super) fn alarm(&mut self, request: AlarmRequest) -> Result<Outcome, RequestError> {
+        let unknown = |_| RequestError::UnknownAlarmAction {
+            action: request.action,
+        };
+        let action = AlarmAction::try_from(request.action).map_err(unknown)?;
+        let member = MemberId(request.member_id);
+        let only = |changed: bool| {
+            let entry = AlarmMember {
+                member_id: request.member_id,
+                alarm: request.alarm,
+            };
+            if changed { vec![entry] } else { Vec::new() }
+        };
+        let alarms = match (action, AlarmType::try_from(request.alarm)) {
+            (_, Err(_)) => Vec::new(),
+            (AlarmAction::Get, Ok(alarm)) => self.alarms.list(alarm),
+            (AlarmAction::Activate, Ok(alarm)) => {
+                // An alarm that is raised already is listed as well: whoever raises it learns that it stands.
+                self.alarms.activate(member, alarm);
+                only(alarm != AlarmType::None)
+            }
+            (AlarmAction::Deactivate, Ok(alarm)) => only(self.alarms.deactivate(member, alarm)),
+        };
+        Ok(Outcome::of(Response::Alarm(AlarmResponse {
+            header: self.header(),
+            alarms,
+        })))
+    }
+
+    pub(super) fn cluster_version_set(&mut self, request: ClusterVersionSetRequest) -> Outcome {
+        self.membership.set_cluster_version(request.ver);
+        Outcome::nothing()
+    }
+
+    /// A member that is not, or no longer, one publishes in vain.
+    pub(super) fn cluster_member_attr_set(&mut self, request: ClusterMemberAttrSetRequest) -> Outcome {
+        let attributes = request.member_attributes.unwrap_or_default();
+        let id = MemberId(request.member_id);
+        self.membership
+            .publish(id, attributes.name, attributes.client_urls);
+        Outcome::nothing()
+    }
+}

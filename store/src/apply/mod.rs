@@ -1,0 +1,289 @@
+//! What a committed entry means: the replicated state and the one way it changes.
+//!
+//! [`State`] takes entries in log order. What comes out depends on the entries alone: no clock, no randomness, no
+//! limit or setting of this member, and nothing of how far compaction or checkpoints have got here. Whatever depends
+//! on those is judged before proposing (`check.rs`) or answered from outside.
+//!
+//! An entry passes the gates (`gate.rs`), then its kind's file. Failing is part of the result, the same everywhere,
+//! and leaves the state as it was. An entry that cannot be read is no such result: the member stops.
+
+mod check;
+mod cluster;
+mod gate;
+mod kv;
+mod lease;
+mod plan;
+mod txn;
+
+use bytes::Bytes;
+use prost::Message as _;
+use proto::etcdserverpb::{
+    AlarmResponse, CompactionResponse, DeleteRangeResponse, InternalRaftRequest, LeaseGrantResponse,
+    LeaseRevokeResponse, PutResponse, ResponseHeader, TxnRequest,
+};
+
+pub use check::{
+    check_delete, check_put, check_range, check_txn, cost_of_delete, cost_of_grant, cost_of_put, cost_of_txn,
+    is_read_only, is_serializable,
+};
+pub use plan::TxnPlan;
+
+use crate::alarm::Alarms;
+use crate::error::RequestError;
+use crate::lease::Lessor;
+use crate::membership::Membership;
+use crate::mvcc::Mvcc;
+use crate::types::{Index, LeaseId, MemberId, ProposalId, SharedRevision, Term};
+
+/// Everything that the log has decided so far.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Keys and their history.
+    pub mvcc: Mvcc,
+    /// Leases and what is attached to them.
+    pub lessor: Lessor,
+    /// The cluster's members.
+    pub membership: Membership,
+    /// The alarms raised.
+    pub alarms: Alarms,
+    applied: Index,
+    term: Term,
+}
+
+/// An entry of the log that a quorum holds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CommittedEntry {
+    /// The term it was proposed in.
+    pub term: Term,
+    /// Its place in the log.
+    pub index: Index,
+    /// One encoded `InternalRaftRequest`; empty for the entry by which a leader begins its term.
+    pub data: Bytes,
+}
+
+/// What an entry came to.
+#[derive(Debug)]
+pub struct Applied {
+    /// The entry.
+    pub index: Index,
+    /// Whose proposal it was.
+    pub proposal: Option<ProposalId>,
+    /// The answer for the caller.
+    pub response: Result<Response, RequestError>,
+    /// The revision it took, for watchers and checkpoint.
+    pub committed: Option<SharedRevision>,
+    /// What it did to leases, for the leader's deadlines.
+    pub leases: Vec<LeaseEvent>,
+}
+
+/// The answer to a replicated request. Headers hold the revision only.
+#[derive(Debug)]
+pub enum Response {
+    /// To a put.
+    Put(PutResponse),
+    /// To a range delete.
+    DeleteRange(DeleteRangeResponse),
+    /// To a transaction, in which values of the past may still be missing.
+    Txn(TxnPlan),
+    /// To a compaction; its physical part is still to be done.
+    Compact(CompactionResponse),
+    /// To a lease grant.
+    LeaseGrant(LeaseGrantResponse),
+    /// To a lease revoke.
+    LeaseRevoke(LeaseRevokeResponse),
+    /// To an alarm request.
+    Alarm(AlarmResponse),
+    /// To what nobody waits for an answer of.
+    None,
+}
+
+/// A change among the leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeaseEvent {
+    /// A lease begins.
+    Granted {
+        /// Its id.
+        id: LeaseId,
+        /// Its TTL in seconds.
+        ttl_s: i64,
+    },
+    /// A lease has ended.
+    Revoked {
+        /// Its id.
+        id: LeaseId,
+    },
+}
+
+/// What the handlers hand back; `apply` adds what is the same for all.
+struct Outcome {
+    response: Response,
+    committed: Option<SharedRevision>,
+    leases: Vec<LeaseEvent>,
+}
+
+impl State {
+    /// The state of a new cluster.
+    #[must_use]
+    pub fn new(membership: Membership) -> Self {
+        State {
+            membership,
+            ..Self::default()
+        }
+    }
+
+    /// A state read back, as it was after entry `applied` of term `term`.
+    #[must_use]
+    pub fn restore(
+        mvcc: Mvcc,
+        lessor: Lessor,
+        membership: Membership,
+        alarms: Alarms,
+        applied: (Index, Term),
+    ) -> Self {
+        State {
+            mvcc,
+            lessor,
+            membership,
+            alarms,
+            applied: applied.0,
+            term: applied.1,
+        }
+    }
+
+    /// The last entry applied.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The term of that entry.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Applies the next entry. Entries at or below `applied` are for the caller to skip; entries that are not for
+    /// this room (membership changes) may be left out.
+    ///
+    /// # Panics
+    /// If the entry does not follow, or does not decode: the log is broken and the member must not go on.
+    pub fn apply(&mut self, entry: &CommittedEntry) -> Applied {
+        assert!(
+            entry.index > self.applied,
+            "entry {} after entry {}",
+            entry.index,
+            self.applied
+        );
+        assert!(
+            entry.term >= self.term,
+            "term {} after term {}",
+            entry.term,
+            self.term
+        );
+        self.applied = entry.index;
+        self.term = entry.term;
+        if entry.data.is_empty() {
+            return Applied::new(entry.index, None, Ok(Outcome::nothing()));
+        }
+        let request = InternalRaftRequest::decode(entry.data.clone())
+            .unwrap_or_else(|error| panic!("entry {} cannot be read: {error}", entry.index));
+        let proposal = request.proposal.map(|p| ProposalId {
+            member: MemberId(p.member),
+            boot: p.boot,
+            counter: p.counter,
+        });
+        let outcome = self.dispatch(request, entry.data.len());
+        Applied::new(entry.index, proposal, outcome)
+    }
+
+    /// Answers a transaction that only reads, without the log.
+    pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnPlan, RequestError> {
+        txn::read(&self.mvcc, &self.lessor, request)
+    }
+
+    fn dispatch(&mut self, request: InternalRaftRequest, entry_len: usize) -> Result<Outcome, RequestError> {
+        gate::check(&self.alarms, &request)?;
+        if let Some(put) = request.put {
+            return self.put(put, entry_len);
+        }
+        if let Some(delete) = request.delete_range {
+            return Ok(self.delete_range(&delete));
+        }
+        if let Some(txn) = request.txn {
+            return txn::apply(self, txn, entry_len);
+        }
+        if let Some(compaction) = request.compaction {
+            return self.compact(compaction);
+        }
+        if let Some(grant) = request.lease_grant {
+            return self.lease_grant(grant);
+        }
+        if let Some(revoke) = request.lease_revoke {
+            return self.lease_revoke(revoke, Term(request.revoke_term));
+        }
+        if let Some(checkpoint) = request.lease_checkpoint {
+            return Ok(self.lease_checkpoint(&checkpoint));
+        }
+        if let Some(alarm) = request.alarm {
+            return self.alarm(alarm);
+        }
+        if let Some(version) = request.cluster_version_set {
+            return Ok(self.cluster_version_set(*version));
+        }
+        if let Some(attributes) = request.cluster_member_attr_set {
+            return Ok(self.cluster_member_attr_set(*attributes));
+        }
+        Ok(Outcome::nothing())
+    }
+
+    /// A header as this state fills it.
+    fn header(&self) -> Option<ResponseHeader> {
+        header(self.mvcc.current())
+    }
+}
+
+impl Applied {
+    fn new(index: Index, proposal: Option<ProposalId>, outcome: Result<Outcome, RequestError>) -> Self {
+        match outcome {
+            Ok(Outcome {
+                response,
+                committed,
+                leases,
+            }) => Applied {
+                index,
+                proposal,
+                response: Ok(response),
+                committed,
+                leases,
+            },
+            Err(error) => Applied {
+                index,
+                proposal,
+                response: Err(error),
+                committed: None,
+                leases: Vec::new(),
+            },
+        }
+    }
+}
+
+impl Outcome {
+    fn nothing() -> Self {
+        Self::of(Response::None)
+    }
+
+    fn of(response: Response) -> Self {
+        Outcome {
+            response,
+            committed: None,
+            leases: Vec::new(),
+        }
+    }
+}
+
+fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader {
+        revision,
+        ..ResponseHeader::default()
+    })
+}
