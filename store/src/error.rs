@@ -95,7 +95,7 @@ pub enum RequestError {
 }
 
 /// Why a member could not serve a request that may be right; the caller may retry.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unavailable {
     /// This member knows no leader.
     #[error("no leader")]

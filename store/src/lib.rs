@@ -24,6 +24,9 @@ pub mod error;
 pub mod lease;
 pub mod membership;
 pub mod mvcc;
+pub mod shell;
 pub mod types;
 pub mod wal;
 pub mod watch;
+
+pub use shell::{OpenError, Settings, Store};

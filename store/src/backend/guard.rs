@@ -122,6 +122,19 @@ pub fn open_guarded(dir: &Path, visit: &mut dyn FnMut(Load)) -> Result<Opened, B
     })
 }
 
+/// Sets the working copy in `dir` aside, although it is whole, and opens an empty one. Nobody may have it open.
+pub fn replace(dir: &Path, reason: BackendError) -> Result<Arc<dyn Backend>, BackendError> {
+    set_aside(dir, reason)?;
+    let marker = Marker {
+        opening: true,
+        ..Marker::default()
+    };
+    marker.write(dir).map_err(disk("write the marker"))?;
+    let (backend, _) = attempt(dir, marker, &mut |_| {})?;
+    Marker::default().write(dir).map_err(disk("write the marker"))?;
+    Ok(backend)
+}
+
 /// One try: reads everything, then opens.
 fn attempt(
     dir: &Path,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::types::{Index, MemberId, Term};
 
 /// What the node is told.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Input {
     /// One tick of the logical clock (a tenth of the election timeout, by etcd's defaults the heartbeat interval).
     Tick,

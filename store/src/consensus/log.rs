@@ -108,11 +108,12 @@ impl Tail {
 }
 
 pub(super) fn from_log(entry: LogEntry) -> Entry {
-    let mut raft_entry = Entry::default();
-    raft_entry.term = entry.term.0;
-    raft_entry.index = entry.index.0;
-    raft_entry.data = entry.data;
-    raft_entry
+    Entry {
+        term: entry.term.0,
+        index: entry.index.0,
+        data: entry.data,
+        ..Entry::default()
+    }
 }
 
 impl Storage for Tail {

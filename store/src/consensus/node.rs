@@ -113,10 +113,9 @@ impl Node {
         message.from = self.config.member.0;
         let entries: Vec<Entry> = requests
             .into_iter()
-            .map(|data| {
-                let mut entry = Entry::default();
-                entry.data = data;
-                entry
+            .map(|data| Entry {
+                data,
+                ..Entry::default()
             })
             .collect();
         message.set_entries(entries.into());

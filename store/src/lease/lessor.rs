@@ -41,6 +41,16 @@ struct LeaseRecord {
     remaining_ttl: i64,
 }
 
+impl Lease {
+    fn record(&self) -> LeaseRecord {
+        LeaseRecord {
+            id: self.id.0,
+            ttl: self.ttl_s,
+            remaining_ttl: self.remaining_s,
+        }
+    }
+}
+
 impl Lessor {
     /// Without leases.
     #[must_use]
@@ -124,19 +134,20 @@ impl Lessor {
     /// The leases as a table: the id as 8 bytes big-endian to etcd's lease message.
     #[must_use]
     pub fn encode(&self) -> Vec<(Bytes, Bytes)> {
-        let record = |lease: &Lease| LeaseRecord {
-            id: lease.id.0,
-            ttl: lease.ttl_s,
-            remaining_ttl: lease.remaining_s,
-        };
         self.iter()
             .map(|l| {
                 (
                     Bytes::copy_from_slice(&l.id.0.to_be_bytes()),
-                    record(l).encode_to_vec().into(),
+                    l.record().encode_to_vec().into(),
                 )
             })
             .collect()
+    }
+
+    /// One lease's record, as in the table; `None` where there is no such lease.
+    #[must_use]
+    pub fn encode_one(&self, id: LeaseId) -> Option<Bytes> {
+        self.lookup(id).map(|lease| lease.record().encode_to_vec().into())
     }
 
     /// The leases of a table that `encode` made; their keys are still to be attached.

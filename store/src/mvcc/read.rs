@@ -209,7 +209,7 @@ impl RangeScan {
             value: Bytes::new(),
             lease: 0,
         };
-        if !self.shape.from_index_alone() {
+        if !self.shape.needs_index_alone() {
             let known = version.state.map(|(value, lease)| (value, lease.0)).or_else(|| {
                 let change = mvcc.recent.change(version.revision)?;
                 Some((&change.kv.value, change.kv.lease))
@@ -326,7 +326,7 @@ impl Shape {
     }
 
     /// Whether values and leases play no part.
-    fn from_index_alone(&self) -> bool {
+    fn needs_index_alone(&self) -> bool {
         self.keys_only && !matches!(self.sort, Some((SortTarget::Value, _)))
     }
 }

@@ -14,6 +14,9 @@ pub struct KeyRange {
     pub range_end: Bytes,
 }
 
+/// Bounds of an ordered map of keys.
+pub type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl KeyRange {
     /// The range of a request's `key` and `range_end`.
     #[must_use]
@@ -68,7 +71,7 @@ impl KeyRange {
 
     /// The range as bounds of an ordered map; `None` where it is empty (an ordered map would panic on it).
     #[must_use]
-    pub fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub fn bounds(&self) -> Option<Bounds<'_>> {
         let start = Bound::Included(self.key.as_ref());
         if self.is_single() {
             return Some((start, Bound::Included(self.key.as_ref())));

@@ -7,5 +7,5 @@ mod revision;
 
 pub use change::{Change, CommittedRevision, SharedRevision};
 pub use ids::{ClusterId, Index, LeaseId, MemberId, ProposalId, Term, WatchId};
-pub use key_range::KeyRange;
+pub use key_range::{Bounds, KeyRange};
 pub use revision::Revision;

@@ -1,0 +1,252 @@
+//! The threads behind the driver: the log writer, which alone waits for syncs, and the checkpoint writer, which
+//! keeps the working copy and the snapshot files. Each owns its actor, takes jobs from a channel and reports
+//! completions as [`Event`]s; a failure is fatal and ends it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::maintenance::{Job, SnapshotJob};
+use super::reads::fatal;
+use super::shared::Shared;
+use super::snapshots;
+use crate::backend::{CheckpointStats, StateStore};
+use crate::consensus::Append;
+use crate::env::Disk;
+use crate::types::{Index, SharedRevision};
+use crate::wal::{self, Wal};
+use crate::watch::ReadToken;
+use std::sync::atomic::Ordering;
+
+/// A completion. Bounded by what was handed out: one per job.
+pub(super) enum Event {
+    /// The append of this number, and all before it, are durable.
+    Persisted(u64),
+    /// The answer to a history read of the watch hub.
+    History {
+        /// The question.
+        token: ReadToken,
+        /// See [`crate::watch::Input::History`].
+        answer: Result<Vec<SharedRevision>, i64>,
+    },
+    /// The checkpoint handed out is written.
+    Checkpointed {
+        /// Bytes of the working copy's files.
+        disk_bytes: u64,
+        /// Dead revisions still to be removed.
+        dead_pending: usize,
+    },
+    /// A snapshot file up to this index is durable; the log before it may go.
+    Snapshotted(Index),
+}
+
+/// Where snapshot files go.
+pub(super) type SnapshotFolder = (Arc<dyn Disk>, PathBuf);
+
+enum LogJob {
+    Append(Append),
+    Release(Index),
+}
+
+/// The log writer's mailbox.
+pub(super) struct LogWriter {
+    jobs: mpsc::Sender<LogJob>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl LogWriter {
+    /// Starts the thread.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        wal: Wal,
+        events: UnboundedSender<Event>,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        shared.published.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+        let thread = thread::Builder::new()
+            .name("taffrail-log".to_owned())
+            .spawn(move || write_log(&shared, wal, &queue, &events))?;
+        Ok(LogWriter {
+            jobs,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands out an append. Bounded by the limit on proposals in flight.
+    pub(super) fn append(&self, append: Append) {
+        // The thread is gone only after a fatal error, which it has reported.
+        let _ = self.jobs.send(LogJob::Append(append));
+    }
+
+    /// Lets go of the log up to an index that a snapshot file covers.
+    pub(super) fn release(&self, covered: Index) {
+        let _ = self.jobs.send(LogJob::Release(covered));
+    }
+
+    /// Waits for the thread to do what it was given and close its files.
+    pub(super) fn close(mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        drop(self);
+        if thread.join().is_err() {
+            tracing::error!("the log writer panicked");
+        }
+    }
+}
+
+fn write_log(shared: &Shared, mut wal: Wal, queue: &mpsc::Receiver<LogJob>, events: &UnboundedSender<Event>) {
+    let mut batch: Vec<wal::Append> = Vec::new();
+    while let Ok(first) = queue.recv() {
+        let mut number = 0;
+        let mut covered = None;
+        batch.clear();
+        for job in std::iter::once(first).chain(queue.try_iter()) {
+            match job {
+                LogJob::Append(append) => {
+                    number = append.number;
+                    batch.push(snapshots::to_wal(append));
+                }
+                LogJob::Release(index) => covered = Some(index),
+            }
+        }
+        let began = Instant::now();
+        if let Err(error) = write_batch(&mut wal, &batch, covered) {
+            fatal(shared, "writing the log", &error);
+            return;
+        }
+        if !batch.is_empty() {
+            shared.published.wal_sync.observe(began.elapsed());
+            shared.published.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+            // The receiver is gone once the driver has ended.
+            let _ = events.send(Event::Persisted(number));
+        }
+        if wal.wants_segment()
+            && let Err(error) = wal.prepare()
+        {
+            // Harmless yet: the append that needs the segment tries again, and fails for good.
+            tracing::warn!(%error, "the next log segment cannot be prepared");
+        }
+    }
+}
+
+fn write_batch(wal: &mut Wal, batch: &[wal::Append], covered: Option<Index>) -> Result<(), wal::WalError> {
+    if !batch.is_empty() {
+        wal.append(batch)?;
+    }
+    if let Some(index) = covered {
+        let released = wal.release(index)?;
+        tracing::info!(
+            index = index.0,
+            released,
+            "the log before the snapshot is released"
+        );
+    }
+    Ok(())
+}
+
+/// The checkpoint writer's mailbox.
+pub(super) struct CheckpointWriter {
+    jobs: mpsc::Sender<Job>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl CheckpointWriter {
+    /// Starts the thread.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        store: StateStore,
+        snapshots: SnapshotFolder,
+        events: UnboundedSender<Event>,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("taffrail-state".to_owned())
+            .spawn(move || write_state(&shared, store, &snapshots, &queue, &events))?;
+        Ok(CheckpointWriter {
+            jobs,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands out a job. At most one checkpoint and one snapshot are under way.
+    pub(super) fn submit(&self, job: Job) {
+        let _ = self.jobs.send(job);
+    }
+
+    /// Waits for the thread to do what it was given, flushes and closes the files.
+    pub(super) fn close(mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        drop(self);
+        if thread.join().is_err() {
+            tracing::error!("the checkpoint writer panicked");
+        }
+    }
+}
+
+fn write_state(
+    shared: &Arc<Shared>,
+    mut store: StateStore,
+    snapshots: &SnapshotFolder,
+    queue: &mpsc::Receiver<Job>,
+    events: &UnboundedSender<Event>,
+) {
+    let mut under_way: Vec<thread::JoinHandle<()>> = Vec::new();
+    while let Ok(job) = queue.recv() {
+        match job {
+            Job::Checkpoint(checkpoint) => {
+                let began = Instant::now();
+                let done = store
+                    .checkpoint(&checkpoint)
+                    .and_then(|stats| Ok((stats, store.disk_bytes()?)));
+                let (stats, disk_bytes): (CheckpointStats, u64) = match done {
+                    Ok(done) => done,
+                    Err(error) => {
+                        fatal(shared, "writing the state", &error);
+                        return;
+                    }
+                };
+                shared.published.checkpoint.observe(began.elapsed());
+                tracing::debug!(?stats, applied = checkpoint.applied.0, "checkpoint written");
+                let dead_pending = store.dead_pending();
+                let _ = events.send(Event::Checkpointed {
+                    disk_bytes,
+                    dead_pending,
+                });
+            }
+            Job::Snapshot(job) => {
+                let shared = Arc::clone(shared);
+                let (folder, events) = (snapshots.clone(), events.clone());
+                under_way.retain(|thread| !thread.is_finished());
+                let thread = thread::Builder::new()
+                    .name("taffrail-snap".to_owned())
+                    .spawn(move || write_snapshot(&shared, &folder, &job, &events));
+                match thread {
+                    Ok(thread) => under_way.push(thread),
+                    Err(error) => tracing::error!(%error, "no thread for a snapshot"),
+                }
+            }
+        }
+    }
+    for snapshot in under_way {
+        drop(snapshot.join());
+    }
+    if let Err(error) = store.flush() {
+        fatal(shared, "flushing the state", &error);
+    }
+}
+
+fn write_snapshot(
+    shared: &Shared,
+    (disk, dir): &SnapshotFolder,
+    job: &SnapshotJob,
+    events: &UnboundedSender<Event>,
+) {
+    match snapshots::write(disk, dir, shared, job) {
+        Ok(()) => drop(events.send(Event::Snapshotted(job.applied))),
+        Err(error) => {
+            fatal(shared, "writing a snapshot file", &error);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What callers put into the driver's mailbox.
+
+use bytes::Bytes;
+use proto::etcdserverpb::WatchCreateRequest;
+use tokio::sync::oneshot;
+
+use crate::apply::Response;
+use crate::error::Error;
+use crate::types::LeaseId;
+use crate::watch::{Sink, StreamId};
+
+/// Where an answer goes. A dropped receiver is a caller that has gone: its answer is thrown away.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A command to the member.
+pub(super) enum Command {
+    /// Replicate an encoded request; answered when applied here.
+    Propose {
+        /// The counter inside its proposal id.
+        counter: u64,
+        /// The encoded `InternalRaftRequest`.
+        data: Bytes,
+        /// The caller.
+        answer: Answer<Response>,
+    },
+    /// Confirm that this member's state, once the answer is there, holds every write acknowledged before now.
+    ReadIndex(Answer<()>),
+    /// Renew a lease.
+    KeepAlive {
+        /// Which.
+        lease: LeaseId,
+        /// Answered with the granted TTL in seconds, 0 for an unknown or expired lease.
+        answer: Answer<i64>,
+    },
+    /// The remaining life of a lease in whole seconds; `None` for an unknown one.
+    TimeToLive {
+        /// Which.
+        lease: LeaseId,
+        /// The caller.
+        answer: Answer<Option<i64>>,
+    },
+    /// All leases, by remaining life.
+    Leases(Answer<Vec<LeaseId>>),
+    /// Something for the watch hub.
+    Watch(WatchCommand),
+    /// Answered when no compaction is at work and what it removed is checkpointed.
+    AwaitCompaction(Answer<()>),
+    /// Ends the driver after what was accepted is answered.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A command to the watch hub.
+pub(super) enum WatchCommand {
+    /// A new stream and where its answers go.
+    Open(StreamId, Box<dyn Sink>),
+    /// A new watcher.
+    Create(StreamId, WatchCreateRequest),
+    /// The end of a watcher.
+    Cancel(StreamId, i64),
+    /// A request for progress.
+    Progress(StreamId),
+    /// The end of a stream.
+    Close(StreamId),
+}

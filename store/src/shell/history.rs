@@ -1,0 +1,245 @@
+//! Reading the stored history: for watchers that are far behind, and for HashKV. Both run on threads where they may
+//! wait for the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proto::etcdserverpb::HashKvResponse;
+use proto::mvccpb::KeyValue;
+use tokio::sync::mpsc;
+
+use super::actors::Event;
+use super::member::HistoryRequest;
+use super::reads::fatal;
+use super::shared::{Pin, Shared};
+use crate::backend::{BackendError, RevisionStore, ScanLimit};
+use crate::error::Error;
+use crate::mvcc::{HashKv, HashPlan, KeepSet, KvHash, Mvcc, Previous};
+use crate::types::{Change, CommittedRevision, Revision, SharedRevision};
+
+/// Reads what the hub asked for, on a thread of its own, and reports it as an event.
+pub(super) fn read_for_watch(
+    shared: &Arc<Shared>,
+    request: HistoryRequest,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    let on_thread = Arc::clone(shared);
+    shared.offload.start(move || {
+        let shared = on_thread;
+        // A store that has stopped has no watchers to answer.
+        let Ok(history) = shared.history() else { return };
+        match watch_history(&shared, &history, &request) {
+            // The receiver is gone once the driver has ended.
+            Ok(answer) => drop(events.send(Event::History {
+                token: request.token,
+                answer,
+            })),
+            Err(error) => {
+                fatal(&shared, "reading history for watchers", &error);
+            }
+        }
+    });
+}
+
+/// The revisions `from..=to`, or the compacted revision where that has passed `from` before the read was complete.
+pub(super) fn watch_history(
+    shared: &Arc<Shared>,
+    stored: &RevisionStore,
+    request: &HistoryRequest,
+) -> Result<Result<Vec<SharedRevision>, i64>, BackendError> {
+    let pin = {
+        let state = shared.state.read();
+        Pin::new(shared, state.mvcc.compacted().max(request.from))
+    };
+    let mut revisions: BTreeMap<i64, Vec<Change>> = BTreeMap::new();
+    let mut from = request.from;
+    loop {
+        let stored_to = request.to.min(stored.through());
+        let scanned = stored.scan(from, stored_to, SCAN_LIMIT)?;
+        for change in scanned.changes {
+            revisions.entry(change.revision.main).or_default().push(change);
+        }
+        match scanned.next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    let (mut history, wanted) = {
+        let state = shared.state.read();
+        if state.mvcc.compacted() > request.from {
+            return Ok(Err(state.mvcc.compacted()));
+        }
+        let mut history: Vec<CommittedRevision> = Vec::with_capacity(revisions.len());
+        let mut wanted = Vec::new();
+        for (main, changes) in revisions {
+            let previous = if request.with_previous {
+                changes
+                    .iter()
+                    .enumerate()
+                    .map(|(at, change)| previous(&state.mvcc, change, (history.len(), at), &mut wanted))
+                    .collect()
+            } else {
+                vec![None; changes.len()]
+            };
+            history.push(CommittedRevision {
+                main,
+                changes,
+                previous,
+            });
+        }
+        (history, wanted)
+    };
+    let fetched = stored.fetch(&wanted.iter().map(|(_, revision)| *revision).collect::<Vec<_>>())?;
+    let fetched: BTreeMap<Revision, KeyValue> = fetched
+        .into_iter()
+        .map(|change| (change.revision, change.kv))
+        .collect();
+    for ((revision, at), stored) in wanted {
+        history[revision].previous[at] = fetched.get(&stored).cloned();
+    }
+    drop(pin);
+    let first_recent: Vec<SharedRevision> = {
+        let state = shared.state.read();
+        let next = stored.through().min(request.to) + 1;
+        let have = history
+            .last()
+            .map_or(request.from, |last| last.main + 1)
+            .max(next);
+        state
+            .mvcc
+            .recent()
+            .range(have)
+            .take_while(|recent| recent.main <= request.to)
+            .cloned()
+            .collect()
+    };
+    Ok(Ok(history
+        .into_iter()
+        .map(Arc::new)
+        .chain(first_recent)
+        .collect()))
+}
+
+/// The state of a change's key before its transaction; where it is only stored, its place goes to `wanted`.
+fn previous(
+    mvcc: &Mvcc,
+    change: &Change,
+    place: (usize, usize),
+    wanted: &mut Vec<((usize, usize), Revision)>,
+) -> Option<KeyValue> {
+    match mvcc.previous(&change.kv.key, Revision::new(change.revision.main, 0)) {
+        Previous::None => None,
+        Previous::Loaded(kv) => Some(kv),
+        Previous::Stored(revision) => {
+            wanted.push((place, revision));
+            None
+        }
+    }
+}
+
+/// HashKV, see the etcd reference 1.5.
+pub(super) async fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKvResponse, Error> {
+    let (current, plan, pin) = {
+        let state = shared.state.read();
+        let plan = state.mvcc.hash_plan(revision)?;
+        (
+            state.mvcc.current(),
+            plan,
+            Pin::new(shared, state.mvcc.compacted()),
+        )
+    };
+    let hashed = match plan {
+        HashPlan::Kept(kept) => kept,
+        HashPlan::Compute { compacted, revision } => {
+            let (on_thread, stored) = (Arc::clone(shared), shared.history()?);
+            let work = move || hash_history(&on_thread, &stored, compacted, revision);
+            match shared.offload.run(work).await {
+                Ok(hashed) => hashed,
+                Err(error) => return Err(fatal(shared, "hashing the history", &error)),
+            }
+        }
+    };
+    drop(pin);
+    Ok(HashKvResponse {
+        header: Some(shared.header(current)),
+        hash: hashed.hash,
+        compact_revision: hashed.compact_revision,
+        hash_revision: hashed.hash_revision,
+    })
+}
+
+/// Feeds every stored revision up to `revision` to the hash: first from the working copy, then from memory.
+fn hash_history(
+    shared: &Shared,
+    stored: &RevisionStore,
+    compacted: i64,
+    revision: i64,
+) -> Result<KvHash, BackendError> {
+    let mut hash = HashKv::new(&shared.state.read().mvcc, compacted, revision, KeepSet::Request);
+    let mut next = 0;
+    while next <= revision {
+        // What is checkpointed meanwhile leaves memory only once it is in the working copy.
+        let recent: Vec<SharedRevision> = {
+            let state = shared.state.read();
+            let in_memory = next >= state.mvcc.recent().first();
+            let batch = state
+                .mvcc
+                .recent()
+                .range(next)
+                .take(if in_memory { HASH_BATCH } else { 0 });
+            batch
+                .take_while(|recent| recent.main <= revision)
+                .cloned()
+                .collect()
+        };
+        if let Some(last) = recent.last() {
+            for recent in &recent {
+                feed(shared, &mut hash, &recent.changes);
+            }
+            next = last.main + 1;
+            continue;
+        }
+        match scan_stored(stored, next, revision)? {
+            Some(found) => {
+                feed(shared, &mut hash, &found.changes);
+                next = found.next;
+            }
+            None => break,
+        }
+    }
+    Ok(hash.finish())
+}
+
+struct Stored {
+    changes: Vec<Change>,
+    next: i64,
+}
+
+/// The next stored changes from `from` on; `None` when there are none up to `to`.
+fn scan_stored(history: &RevisionStore, from: i64, to: i64) -> Result<Option<Stored>, BackendError> {
+    let through = to.min(history.through());
+    if from > through {
+        return Ok(None);
+    }
+    let scanned = history.scan(from, through, SCAN_LIMIT)?;
+    let next = scanned.next.unwrap_or(through + 1);
+    Ok(Some(Stored {
+        changes: scanned.changes,
+        next,
+    }))
+}
+
+fn feed(shared: &Shared, hash: &mut HashKv, changes: &[Change]) {
+    let state = shared.state.read();
+    for change in changes {
+        hash.feed_from(&state.mvcc, change);
+    }
+}
+
+/// How much one scan of the working copy returns.
+const SCAN_LIMIT: ScanLimit = ScanLimit {
+    revisions: 1000,
+    bytes: 4 << 20,
+};
+/// Revisions hashed from memory per hold of the lock.
+const HASH_BATCH: usize = 1000;

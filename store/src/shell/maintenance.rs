@@ -1,0 +1,312 @@
+//! What goes on behind the requests: compaction in bounded steps, checkpoints of the state into the working copy,
+//! snapshot files, and which part of the log they make dispensable. Synchronous: it decides and reports [`Job`]s;
+//! threads (or the simulator) do them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::shared::Shared;
+use crate::apply::State;
+use crate::backend::{Checkpoint, Table, TableWrite};
+use crate::env::Instant;
+use crate::types::{Index, LeaseId, Revision, Term};
+
+/// Work for the threads behind.
+pub(super) enum Job {
+    /// Write this into the working copy.
+    Checkpoint(Box<Checkpoint>),
+    /// Write a snapshot file of the working copy as it stands.
+    Snapshot(Box<SnapshotJob>),
+}
+
+/// A snapshot to be written: the history up to `revision` from the working copy, everything else from here.
+pub(super) struct SnapshotJob {
+    /// The last log entry contained, and its term.
+    pub(super) applied: Index,
+    /// See `applied`.
+    pub(super) term: Term,
+    /// The newest revision contained.
+    pub(super) revision: i64,
+    /// The compacted revision.
+    pub(super) compacted: i64,
+    /// The small tables, whole.
+    pub(super) tables: Vec<(Table, Bytes, Bytes)>,
+}
+
+/// A checkpoint under way.
+struct UnderWay {
+    applied: Index,
+    revision: i64,
+    bytes: usize,
+    compaction_finished: bool,
+}
+
+/// See the module's description.
+pub(super) struct Maintenance {
+    shared: Arc<Shared>,
+    under_way: Option<UnderWay>,
+    snapshot_under_way: bool,
+    /// The snapshot that the checkpoint under way makes possible.
+    next_snapshot: Option<Box<SnapshotJob>>,
+    written_applied: Index,
+    written_revision: i64,
+    written_tables: BTreeMap<(Table, Bytes), Bytes>,
+    /// Dead revisions found and not yet handed to a checkpoint.
+    dead: Vec<Revision>,
+    /// Dead revisions that the checkpoint writer has been told of and not yet removed.
+    dead_pending: usize,
+    changed_leases: BTreeSet<LeaseId>,
+    next_checkpoint: Instant,
+    /// Bytes of log written when the newest snapshot file was begun.
+    log_bytes_at_snapshot: u64,
+    compaction_settled: bool,
+}
+
+impl Maintenance {
+    /// Maintenance of a state whose working copy holds everything up to `applied` and `revision`.
+    pub(super) fn new(shared: Arc<Shared>, applied: Index, revision: i64) -> Self {
+        let written_tables = small_tables(&shared.state.read());
+        let compaction_settled = shared.state.read().mvcc.compaction().is_none();
+        Maintenance {
+            shared,
+            under_way: None,
+            snapshot_under_way: false,
+            next_snapshot: None,
+            written_applied: applied,
+            written_revision: revision,
+            written_tables,
+            dead: Vec::new(),
+            dead_pending: 0,
+            changed_leases: BTreeSet::new(),
+            next_checkpoint: Instant::default(),
+            log_bytes_at_snapshot: 0,
+            compaction_settled,
+        }
+    }
+
+    /// Leases granted, revoked or checkpointed since the last checkpoint.
+    pub(super) fn leases_changed(&mut self, leases: impl IntoIterator<Item = LeaseId>) {
+        self.changed_leases.extend(leases);
+    }
+
+    /// Whether a compaction has steps to do that may be done now.
+    pub(super) fn compacting(&self) -> bool {
+        let state = self.shared.state.read();
+        state.mvcc.compaction().is_some() && self.shared.pins.allow(state.mvcc.compacted())
+    }
+
+    /// Whether a compaction, or the checkpoint of what it removed, is still to be done.
+    pub(super) fn compaction_unsettled(&self) -> bool {
+        !self.compaction_settled
+            || !self.dead.is_empty()
+            || self.dead_pending > 0
+            || self.shared.state.read().mvcc.compaction().is_some()
+    }
+
+    /// Does one step of the compaction.
+    pub(super) fn compaction_step(&mut self) {
+        if !self.compacting() {
+            return;
+        }
+        let mut state = self.shared.state.write();
+        let step = state
+            .mvcc
+            .compaction_step(self.shared.settings.limits.compaction_step_keys);
+        drop(state);
+        self.compaction_settled = false;
+        self.dead.extend(step.dead);
+    }
+
+    /// The next job that is due, if any.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Job> {
+        if self.under_way.is_some() {
+            return None;
+        }
+        if let Some(job) = self.next_snapshot.take() {
+            return Some(Job::Snapshot(job));
+        }
+        let dirty = self.shared.dirty.bytes.load(Ordering::Relaxed);
+        let full = dirty >= self.shared.settings.limits.checkpoint_bytes;
+        if !full && now < self.next_checkpoint {
+            return None;
+        }
+        if !self.has_changes() {
+            return None;
+        }
+        self.next_checkpoint = now + self.shared.settings.limits.checkpoint_interval;
+        Some(Job::Checkpoint(Box::new(self.checkpoint())))
+    }
+
+    /// A checkpoint of everything that is not yet written, if there is anything.
+    pub(super) fn last(&mut self) -> Option<Job> {
+        if self.under_way.is_some() || !self.has_changes() {
+            return None;
+        }
+        Some(Job::Checkpoint(Box::new(self.checkpoint())))
+    }
+
+    /// The checkpoint under way is written; `dead_pending` of the dead revisions told are still to be removed.
+    pub(super) fn checkpointed(&mut self, backend_bytes: u64, dead_pending: usize) {
+        let done = self
+            .under_way
+            .take()
+            .expect("one checkpoint is under way at a time");
+        self.written_applied = done.applied;
+        self.written_revision = done.revision;
+        self.dead_pending = dead_pending;
+        if done.compaction_finished && dead_pending == 0 {
+            self.compaction_settled = true;
+        }
+        self.shared.state.write().mvcc.checkpointed(done.revision);
+        self.shared
+            .published
+            .backend_bytes
+            .store(backend_bytes, Ordering::Relaxed);
+        self.shared.dirty.bytes.fetch_sub(done.bytes, Ordering::Relaxed);
+        self.shared.dirty.fewer.notify_waiters();
+    }
+
+    /// The snapshot under way is written and synced, or has failed.
+    pub(super) fn snapshotted(&mut self) {
+        self.snapshot_under_way = false;
+    }
+
+    /// Whether a checkpoint is under way.
+    pub(super) fn busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    fn has_changes(&self) -> bool {
+        let state = self.shared.state.read();
+        state.applied() > self.written_applied
+            || !self.dead.is_empty()
+            || (self.dead_pending > 0 && !self.snapshot_under_way)
+            || (!self.compaction_settled && state.mvcc.compaction().is_none())
+    }
+
+    fn checkpoint(&mut self) -> Checkpoint {
+        let shared = Arc::clone(&self.shared);
+        let state = shared.state.read();
+        let revisions: Vec<_> = state
+            .mvcc
+            .recent()
+            .range(self.written_revision + 1)
+            .cloned()
+            .collect();
+        let bytes = revisions.iter().map(|revision| revision.bytes()).sum();
+        let mut tables = lease_writes(&state, &std::mem::take(&mut self.changed_leases));
+        self.changed_tables(&state, &mut tables);
+        let compaction_finished = state.mvcc.compaction().is_none();
+        if self.snapshot_due() {
+            self.snapshot_under_way = true;
+            self.log_bytes_at_snapshot = self.shared.published.wal_bytes.load(Ordering::Relaxed);
+            self.next_snapshot = Some(Box::new(snapshot(&state)));
+        }
+        // While a snapshot is being read from the working copy nothing may vanish from it.
+        let dead = if self.snapshot_under_way {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.dead)
+        };
+        let checkpoint = Checkpoint {
+            revisions,
+            compaction_finished: compaction_finished && self.dead.is_empty(),
+            dead,
+            tables,
+            applied: state.applied(),
+            term: state.term(),
+            revision: state.mvcc.current(),
+            compacted: state.mvcc.compacted(),
+        };
+        self.under_way = Some(UnderWay {
+            applied: checkpoint.applied,
+            revision: checkpoint.revision,
+            bytes,
+            compaction_finished: checkpoint.compaction_finished,
+        });
+        checkpoint
+    }
+
+    /// Differences of the tables that are small enough to be compared whole.
+    fn changed_tables(&mut self, state: &State, writes: &mut Vec<TableWrite>) {
+        let now = small_tables(state);
+        for ((table, key), value) in &now {
+            if self.written_tables.get(&(*table, key.clone())) != Some(value) {
+                writes.push(TableWrite {
+                    table: *table,
+                    key: key.clone(),
+                    value: Some(value.clone()),
+                });
+            }
+        }
+        for (table, key) in self.written_tables.keys() {
+            if !now.contains_key(&(*table, key.clone())) {
+                writes.push(TableWrite {
+                    table: *table,
+                    key: key.clone(),
+                    value: None,
+                });
+            }
+        }
+        self.written_tables = now;
+    }
+
+    /// A snapshot is due when the log since the last one outgrows the state. It begins with a checkpoint, which
+    /// brings the working copy to exactly one applied index.
+    fn snapshot_due(&self) -> bool {
+        let log_bytes = self.shared.published.wal_bytes.load(Ordering::Relaxed);
+        let state_bytes = self.shared.published.backend_bytes.load(Ordering::Relaxed);
+        let limit = self.shared.settings.limits.snapshot_log_bytes.max(state_bytes);
+        // Released segments make the log shorter than it was at the last snapshot.
+        let since = log_bytes.saturating_sub(self.log_bytes_at_snapshot.min(log_bytes / 2));
+        !self.snapshot_under_way && self.dead_pending == 0 && since >= limit
+    }
+}
+
+/// Everything of a snapshot but its history.
+fn snapshot(state: &State) -> SnapshotJob {
+    let tables = small_tables(state)
+        .into_iter()
+        .map(|((table, key), value)| (table, key, value));
+    let leases = state
+        .lessor
+        .encode()
+        .into_iter()
+        .map(|(key, value)| (Table::Lease, key, value));
+    SnapshotJob {
+        applied: state.applied(),
+        term: state.term(),
+        revision: state.mvcc.current(),
+        compacted: state.mvcc.compacted(),
+        tables: tables.chain(leases).collect(),
+    }
+}
+
+/// Members and alarms, as records.
+fn small_tables(state: &State) -> BTreeMap<(Table, Bytes), Bytes> {
+    let members = state
+        .membership
+        .encode()
+        .into_iter()
+        .map(|(key, value)| ((Table::Member, key), value));
+    let alarms = state
+        .alarms
+        .encode()
+        .into_iter()
+        .map(|(key, value)| ((Table::Alarm, key), value));
+    members.chain(alarms).collect()
+}
+
+fn lease_writes(state: &State, changed: &BTreeSet<LeaseId>) -> Vec<TableWrite> {
+    changed
+        .iter()
+        .map(|id| TableWrite {
+            table: Table::Lease,
+            key: Bytes::copy_from_slice(&id.0.to_be_bytes()),
+            value: state.lessor.encode_one(*id),
+        })
+        .collect()
+}

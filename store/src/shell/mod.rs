@@ -1,0 +1,42 @@
+//! Threads, channels and locks around the actors, and the public async handle [`Store`].
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `handle.rs`, `leases.rs`, `reads.rs`, `streams.rs`, `status.rs` | the handle, by kind of call |
+//! | `member.rs` | consensus, applier, hub and lease deadlines composed, without threads |
+//! | `driver.rs` | the task that drives a member |
+//! | `actors.rs` | the log writer's and checkpoint writer's threads |
+//! | `maintenance.rs` | when to compact, checkpoint and take snapshots |
+//! | `history.rs` | old revisions for watchers and HashKV |
+//! | `bootstrap.rs`, `snapshots.rs` | opening: founding, recovery, rebuild |
+//! | `shared.rs`, `command.rs`, `pending.rs`, `settings.rs`, `metrics.rs` | what these share |
+//!
+//! This is the only room that names tokio or holds a lock that actors do not know of.
+
+mod actors;
+mod bootstrap;
+mod command;
+mod driver;
+mod handle;
+mod history;
+mod leases;
+mod maintenance;
+mod member;
+mod metrics;
+mod pending;
+mod reads;
+mod settings;
+mod shared;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+mod snapshots;
+mod status;
+mod streams;
+
+pub use bootstrap::OpenError;
+pub use handle::Store;
+pub use metrics::{DISK_BUCKETS_S, HistogramValue, Metrics};
+pub use reads::RangeStream;
+pub use settings::{ClusterState, Limits, Settings};
+pub use status::Status;
+pub use streams::{WatchRequests, WatchResponses};

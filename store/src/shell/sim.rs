@@ -1,0 +1,310 @@
+//! A member without threads, for simulations (feature `sim`): the same actors, routes and public handle as in
+//! production, with every thread's work turned into a [`Step`] that the simulator takes when it likes. Calls of the
+//! handle are futures that need no runtime; the simulator polls them between steps.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::Settings;
+use super::actors::Event;
+use super::bootstrap::{self, Actors, Files, OpenError, World};
+use super::command::Command;
+use super::handle::Store;
+use super::maintenance::Job;
+use super::member::Output;
+use super::shared::{Offload, Shared};
+use super::{history, snapshots};
+use crate::backend::{Backend, StateStore};
+use crate::consensus::Append;
+use crate::env::{Clock, DirLock, Disk, Entropy};
+use crate::types::Index;
+use crate::wal::Wal;
+
+/// The world of a simulated member.
+#[derive(Clone)]
+pub struct SimWorld {
+    /// Its disk.
+    pub disk: Arc<dyn Disk>,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Its randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Its working copy.
+    pub backend: Arc<dyn Backend>,
+}
+
+/// Bugs that a simulation plants to see whether its checkers find them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bugs {
+    /// Appends are reported durable before they are written.
+    pub answer_before_sync: bool,
+    /// A checkpoint claims to hold an entry whose changes it lacks.
+    pub applied_ahead_of_data: bool,
+    /// The log's reader takes a torn batch for a whole one.
+    pub torn_tail_as_record: bool,
+}
+
+/// One thing that can happen to a member.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Step {
+    /// The driver takes what has queued and runs a round.
+    Round,
+    /// The log writer makes all appends handed out durable.
+    WriteLog,
+    /// The driver hears of one completion.
+    Deliver,
+    /// The driver's heartbeat.
+    Tick,
+    /// The watch hub's tick.
+    WatchTick,
+    /// One step of a compaction.
+    Compact,
+    /// The state's thread does one job: a checkpoint or a snapshot file.
+    Work,
+    /// The working copy is flushed, as it is now and then by itself.
+    Flush,
+}
+
+impl Step {
+    /// All of them, in order.
+    pub const ALL: [Step; 8] = [
+        Step::Round,
+        Step::WriteLog,
+        Step::Deliver,
+        Step::Tick,
+        Step::WatchTick,
+        Step::Compact,
+        Step::Work,
+        Step::Flush,
+    ];
+}
+
+/// See the module's description.
+pub struct SimMember {
+    shared: Arc<Shared>,
+    actors: Actors,
+    wal: Wal,
+    state: StateStore,
+    world: SimWorld,
+    snapshot_dir: std::path::PathBuf,
+    bugs: Bugs,
+    mailbox: mpsc::Receiver<Command>,
+    events_in: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedReceiver<Event>,
+    appends: VecDeque<Append>,
+    release: Option<Index>,
+    jobs: VecDeque<Job>,
+    _lock: Box<dyn DirLock>,
+}
+
+impl SimMember {
+    /// Opens the store of a simulated disk.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open(settings: Settings, world: SimWorld, bugs: Bugs) -> Result<Self, OpenError> {
+        let outside = World {
+            disk: Arc::clone(&world.disk),
+            clock: Arc::clone(&world.clock),
+            entropy: Arc::clone(&world.entropy),
+            backend: Some(Arc::clone(&world.backend)),
+            verify_log: !bugs.torn_tail_as_record,
+        };
+        let lock = bootstrap::lock(&outside, &settings)?;
+        let recovered = bootstrap::recover(&outside, &settings)?;
+        let snapshot_dir = bootstrap::Folders::new(&settings.data_dir).snap;
+        let (sender, mailbox) = mpsc::channel(settings.limits.mailbox_commands);
+        let (shared, mut actors, Files { store, wal }) =
+            bootstrap::assemble(settings, &outside, sender, Offload::Inline, recovered);
+        let (events_in, events) = mpsc::unbounded_channel();
+        shared
+            .published
+            .wal_bytes
+            .store(wal.bytes(), std::sync::atomic::Ordering::Relaxed);
+        actors.member.campaign();
+        Ok(SimMember {
+            shared,
+            actors,
+            wal,
+            state: store,
+            world,
+            snapshot_dir,
+            bugs,
+            mailbox,
+            events_in,
+            events,
+            appends: VecDeque::new(),
+            release: None,
+            jobs: VecDeque::new(),
+            _lock: lock,
+        })
+    }
+
+    /// The public handle.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Why the member has failed, if it has.
+    #[must_use]
+    pub fn fatal(&self) -> Option<String> {
+        self.shared.fatal.borrow().clone()
+    }
+
+    /// Whether a step would do anything.
+    #[must_use]
+    pub fn enabled(&self, step: Step) -> bool {
+        if self.fatal().is_some() {
+            return false;
+        }
+        match step {
+            Step::Round => !self.mailbox.is_empty() || self.actors.member.has_work(),
+            Step::WriteLog => !self.appends.is_empty() || self.release.is_some(),
+            Step::Deliver => !self.events.is_empty(),
+            Step::Tick | Step::Flush => true,
+            Step::WatchTick => self.actors.member.watch_deadline().is_some(),
+            Step::Compact => self.actors.maintenance.compacting(),
+            Step::Work => !self.jobs.is_empty(),
+        }
+    }
+
+    /// Takes a step. A failure of the disk makes the member fail; nothing is acknowledged from then on.
+    pub fn step(&mut self, step: Step) {
+        if self.fatal().is_some() {
+            return;
+        }
+        let now = self.world.clock.now();
+        match step {
+            Step::Round => self.drain(),
+            Step::WriteLog => return self.write_log(),
+            Step::Deliver => self.deliver(),
+            Step::Tick => self.tick(),
+            Step::WatchTick => self.actors.member.watch_tick(now),
+            Step::Compact => self.actors.maintenance.compaction_step(),
+            Step::Work => return self.work(),
+            Step::Flush => {
+                if let Err(error) = self.state.flush() {
+                    self.shared.fail(error.to_string());
+                }
+                return;
+            }
+        }
+        self.round();
+    }
+
+    fn drain(&mut self) {
+        let now = self.world.clock.now();
+        while let Ok(command) = self.mailbox.try_recv() {
+            match command {
+                // Physical compaction is waited for by polling; a simulated stop is a crash.
+                Command::AwaitCompaction(answer) => drop(answer.send(Ok(()))),
+                Command::Stop(done) => drop(done.send(())),
+                command => self.actors.member.command(command, now),
+            }
+        }
+    }
+
+    fn round(&mut self) {
+        let mut out = Vec::new();
+        self.actors.member.round(self.world.clock.now(), &mut out);
+        for output in out {
+            match output {
+                Output::Append(append) => {
+                    if self.bugs.answer_before_sync {
+                        drop(self.events_in.send(Event::Persisted(append.number)));
+                    }
+                    self.appends.push_back(append);
+                }
+                Output::ReadHistory(request) => {
+                    history::read_for_watch(&self.shared, request, self.events_in.clone());
+                }
+            }
+        }
+    }
+
+    fn write_log(&mut self) {
+        let Some(number) = self.appends.back().map(|append| append.number) else {
+            return self.release();
+        };
+        let batch: Vec<_> = self.appends.drain(..).map(snapshots::to_wal).collect();
+        match self.wal.append(&batch) {
+            Ok(()) if self.bugs.answer_before_sync => {}
+            Ok(()) => drop(self.events_in.send(Event::Persisted(number))),
+            Err(error) => self.shared.fail(error.to_string()),
+        }
+        self.shared
+            .published
+            .wal_bytes
+            .store(self.wal.bytes(), std::sync::atomic::Ordering::Relaxed);
+        self.release();
+    }
+
+    fn release(&mut self) {
+        if let Some(covered) = self.release.take()
+            && let Err(error) = self.wal.release(covered)
+        {
+            self.shared.fail(error.to_string());
+        }
+    }
+
+    fn deliver(&mut self) {
+        match self.events.try_recv() {
+            Ok(Event::Persisted(number)) => self.actors.member.persisted(number),
+            Ok(Event::History { token, answer }) => self.actors.member.history(token, answer),
+            Ok(Event::Checkpointed {
+                disk_bytes,
+                dead_pending,
+            }) => {
+                self.actors.maintenance.checkpointed(disk_bytes, dead_pending);
+            }
+            Ok(Event::Snapshotted(index)) => {
+                self.actors.maintenance.snapshotted();
+                self.release = Some(index);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.world.clock.now();
+        self.actors.member.tick(now);
+        let leases = self.actors.member.take_changed_leases();
+        self.actors.maintenance.leases_changed(leases);
+        if let Some(job) = self.actors.maintenance.due(now) {
+            self.jobs.push_back(job);
+        }
+        if self.actors.member.known() {
+            self.shared.ready.send_replace(true);
+        }
+    }
+
+    fn work(&mut self) {
+        let Some(job) = self.jobs.pop_front() else { return };
+        let outcome = match job {
+            Job::Checkpoint(mut checkpoint) => {
+                if self.bugs.applied_ahead_of_data {
+                    checkpoint.revisions.pop();
+                }
+                self.state
+                    .checkpoint(&checkpoint)
+                    .map_err(|error| error.to_string())
+                    .map(|_| Event::Checkpointed {
+                        disk_bytes: self.state.disk_bytes().unwrap_or(0),
+                        dead_pending: self.state.dead_pending(),
+                    })
+            }
+            Job::Snapshot(job) => snapshots::write(&self.world.disk, &self.snapshot_dir, &self.shared, &job)
+                .map(|()| Event::Snapshotted(job.applied))
+                .map_err(|error| error.to_string()),
+        };
+        match outcome {
+            Ok(event) => drop(self.events_in.send(event)),
+            Err(cause) => self.shared.fail(cause),
+        }
+    }
+}

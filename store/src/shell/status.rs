@@ -1,0 +1,107 @@
+//! What a member says of itself.
+
+use std::sync::atomic::Ordering;
+
+use proto::etcdserverpb::{AlarmMember, AlarmType, ResponseHeader};
+
+use super::metrics::Metrics;
+use super::shared::Shared;
+use crate::types::{Index, MemberId, Term};
+
+/// A member's own view of itself at one moment.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Status {
+    /// Complete, with the current revision.
+    pub header: ResponseHeader,
+    /// Bytes that the state takes, on disk or about to be; more than 0.
+    pub db_size: i64,
+    /// Those of them that hold live history.
+    pub db_size_in_use: i64,
+    /// The effective quota in bytes; 0 for none.
+    pub db_size_quota: i64,
+    /// The leader, 0 if this member knows none.
+    pub leader: MemberId,
+    /// Last index known to be committed.
+    pub raft_index: Index,
+    /// Last index applied.
+    pub raft_applied_index: Index,
+    /// The current term.
+    pub raft_term: Term,
+    /// Whether this member is a learner.
+    pub is_learner: bool,
+    /// Raised alarms.
+    pub alarms: Vec<AlarmMember>,
+    /// The cluster's version as major.minor.patch, once decided.
+    pub cluster_version: Option<String>,
+}
+
+pub(super) fn status(shared: &Shared) -> Status {
+    let state = shared.state.read();
+    let (size, in_use) = sizes(shared, state.mvcc.live_bytes());
+    let published = &shared.published;
+    Status {
+        header: shared.header(state.mvcc.current()),
+        db_size: i64::try_from(size).unwrap_or(i64::MAX),
+        db_size_in_use: i64::try_from(in_use).unwrap_or(i64::MAX),
+        db_size_quota: shared
+            .settings
+            .quota_bytes
+            .map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
+        leader: MemberId(published.leader.load(Ordering::Relaxed)),
+        raft_index: Index(published.committed.load(Ordering::Relaxed)),
+        raft_applied_index: Index(published.applied.load(Ordering::Relaxed)),
+        raft_term: Term(published.term.load(Ordering::Relaxed)),
+        is_learner: state
+            .membership
+            .get(shared.member)
+            .is_some_and(|member| member.is_learner),
+        alarms: state.alarms.list(AlarmType::None),
+        cluster_version: state.membership.cluster_version().map(str::to_owned),
+    }
+}
+
+pub(super) fn metrics(shared: &Shared) -> Metrics {
+    let state = shared.state.read();
+    let (db_size, db_size_in_use) = sizes(shared, state.mvcc.live_bytes());
+    let published = &shared.published;
+    let load = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
+    Metrics {
+        has_leader: load(&published.leader) != 0,
+        is_leader: published.is_leader.load(Ordering::Relaxed),
+        leader_changes: load(&published.leader_changes),
+        committed: load(&published.committed),
+        applied: load(&published.applied),
+        pending: published.pending.load(Ordering::Relaxed) as u64,
+        failed: load(&published.failed),
+        quota_bytes: shared.settings.quota_bytes.unwrap_or(0),
+        db_size,
+        db_size_in_use,
+        current_revision: state.mvcc.current(),
+        compact_revision: state.mvcc.compacted(),
+        keys: state.mvcc.keys() as u64,
+        watchers: load(&published.watchers),
+        watch_streams: load(&published.watch_streams),
+        slow_watchers: load(&published.slow_watchers),
+        pending_events: load(&published.pending_events),
+        events: load(&published.events),
+        puts: load(&published.puts),
+        deletes: load(&published.deletes),
+        ranges: load(&published.ranges),
+        txns: load(&published.txns),
+        leases: state.lessor.len() as u64,
+        leases_granted: load(&published.leases_granted),
+        leases_revoked: load(&published.leases_revoked),
+        leases_renewed: load(&published.leases_renewed),
+        leases_expired: load(&published.leases_expired),
+        wal_fsync: published.wal_sync.value(),
+        backend_commit: published.checkpoint.value(),
+        wal_bytes: load(&published.wal_bytes),
+        slow_read_indexes: load(&published.read_rounds_given_up),
+    }
+}
+
+/// Bytes that the state takes, and those in use; the former is never less than the latter, and never 0.
+fn sizes(shared: &Shared, live_bytes: u64) -> (u64, u64) {
+    let size = shared.size_bytes().max(live_bytes).max(1);
+    (size, live_bytes)
+}
