@@ -292,6 +292,34 @@ fn what_stood_behind_a_torn_tail_stays_dead() {
     }
 }
 
+/// Two torn batches on top of each other: a record of the first, at an offset where the second has one of the same
+/// length, must not pass for part of the second. Only the generation, begun durably in between, tells them apart.
+#[test]
+fn a_record_of_an_older_torn_batch_does_not_complete_a_newer_one() {
+    let disk = FakeDisk::new(1);
+    let path = segment::path(Path::new(DIR), 1);
+    let mut wal = create(&disk, config(8192));
+    let start = usize::try_from(wal.bytes()).unwrap();
+    // Records of 112 bytes, as long as the batch that opening writes; index 1 twice, so that they meet their like.
+    let of = |term, range| append(entries(range, term, 86));
+    wal.append(&[of(1, 1..=1), of(1, 1..=9)]).unwrap();
+    let first = disk.contents(&path).unwrap();
+    disk.damage(&path, start as u64, 1);
+    drop(wal);
+    let (mut wal, _) = open(&disk, 1, config(8192)).unwrap();
+    assert_eq!(wal.bytes(), start as u64 + 112);
+    wal.append(&[of(2, 1..=9)]).unwrap();
+    drop(wal);
+    let read = || replay::read(&disk, Path::new(DIR), Index(1), &config(8192)).unwrap();
+    assert_eq!(read().entries, entries(1..=9, 2, 86));
+    let at = start + 112 + 40 + 3 * 112;
+    disk.open(&path)
+        .unwrap()
+        .write_at(at as u64, &first[at..at + 112])
+        .unwrap();
+    assert!(read().entries.is_empty() && read().torn.is_some(), "{:?}", read());
+}
+
 /// Every byte of a log whose last batch was followed by another is either proven damaged or does not matter.
 #[test]
 fn damage_below_a_synced_offset_is_corruption_and_above_it_a_torn_tail() {
