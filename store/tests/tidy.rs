@@ -19,15 +19,15 @@ const ROWS: &[(&str, u32)] = &[
     ("wal", 2),
     ("backend", 2),
     ("env", 1),
+    ("error", 1),
     ("types", 0),
-    ("error", 0),
 ];
 
 /// Crates that only one place may name.
 const ONLY_IN: &[(&str, &str)] = &[
     ("raft::", "consensus/"),
     ("slog::", "consensus/"),
-    ("sled::", "backend/sled.rs"),
+    ("sled::", "backend/"),
     ("tokio::", "shell/"),
     ("rustix::", "env/"),
 ];

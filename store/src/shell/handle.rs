@@ -14,10 +14,11 @@ use proto::etcdserverpb::{
 };
 use tokio::sync::oneshot;
 
-use super::bootstrap::{self, OpenError};
+use super::bootstrap;
 use super::command::{Answer, Command};
 use super::history;
 use super::metrics::Metrics;
+use super::open_error::OpenError;
 use super::reads::{self, RangeStream};
 use super::settings::Settings;
 use super::shared::Shared;

@@ -5,6 +5,8 @@
 //! A *round* takes everything queued since the last one: one Raft step for all proposals, one read index for all
 //! readers, one lock of the state for all that committed. What must happen outside comes out as [`Output`]s.
 
+mod leases;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,19 +14,18 @@ use bytes::Bytes;
 use prost::Message;
 use proto::etcdserverpb::{
     Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, InternalRaftRequest,
-    LeaseRevokeRequest,
 };
 
 use super::command::{Answer, Command, WatchCommand};
 use super::pending::Pending;
 use super::shared::Shared;
-use crate::apply::{Applied, CommittedEntry, LeaseEvent};
+use crate::apply::{Applied, CommittedEntry};
 use crate::consensus::{Append, Committed, Effect, Input, Node, ReadRounds, Role};
 use crate::env::Instant;
 use crate::error::{Error, Unavailable};
-use crate::lease::{Expiry, Renewal};
+use crate::lease::Expiry;
 use crate::mvcc::Mvcc;
-use crate::types::{Index, LeaseId, SharedRevision, Term, WatchId};
+use crate::types::{Index, LeaseId, SharedRevision, WatchId};
 use crate::watch::{self, Hub, ReadToken};
 
 /// What the caller of a round must do.
@@ -345,30 +346,6 @@ impl Member {
         }
     }
 
-    fn lease_changed(&mut self, event: &LeaseEvent, now: Instant) {
-        let (LeaseEvent::Granted { id, .. } | LeaseEvent::Revoked { id }) = *event;
-        self.changed_leases.push(id);
-        match *event {
-            LeaseEvent::Granted { id, ttl_s } => {
-                self.shared
-                    .published
-                    .leases_granted
-                    .fetch_add(1, Ordering::Relaxed);
-                self.expiry.granted(id, ttl_s, now);
-            }
-            LeaseEvent::Revoked { id } => {
-                self.shared
-                    .published
-                    .leases_revoked
-                    .fetch_add(1, Ordering::Relaxed);
-                self.expiry.revoked(id);
-                for (_, answer) in self.expired_renewals.extract_if(.., |(lease, _)| *lease == id) {
-                    let _ = answer.send(Ok(0));
-                }
-            }
-        }
-    }
-
     fn serve_readers(&mut self, now: Instant) {
         let mut readers = std::mem::take(&mut self.readers);
         self.reads.take_applied(self.applied, &mut readers);
@@ -381,25 +358,6 @@ impl Member {
             }
         }
         self.readers = readers;
-    }
-
-    fn renew(&mut self, lease: LeaseId, answer: Answer<i64>, now: Instant) {
-        if !self.leads_applied {
-            let _ = answer.send(Err(Unavailable::NoLeader.into()));
-            return;
-        }
-        match self.expiry.renew(lease, now) {
-            Renewal::Renewed { ttl_s } => {
-                self.shared
-                    .published
-                    .leases_renewed
-                    .fetch_add(1, Ordering::Relaxed);
-                let _ = answer.send(Ok(ttl_s));
-            }
-            // Not yet revoked: the revoke is under way and decides (etcd reference 1.3).
-            Renewal::Expired => self.expired_renewals.push((lease, answer)),
-            Renewal::Unknown => drop(answer.send(Ok(0))),
-        }
     }
 
     fn role_changed(&mut self, role: Role, now: Instant) {
@@ -460,20 +418,6 @@ impl Member {
         self.counters.push(0);
     }
 
-    fn expire_leases(&mut self, now: Instant) {
-        if !self.leads_applied {
-            return;
-        }
-        let term = self.node.role().term;
-        for id in self.expiry.due(now, LEASES_PER_SCAN) {
-            self.shared
-                .published
-                .leases_expired
-                .fetch_add(1, Ordering::Relaxed);
-            self.propose_own(&revoke(id, term));
-        }
-    }
-
     fn expire_callers(&mut self, now: Instant) {
         let deadline = now - self.shared.settings.request_timeout();
         let led = self.node.role().leader.0 != 0;
@@ -511,20 +455,6 @@ impl Member {
         } else {
             Err(Unavailable::NoLeader.into())
         }
-    }
-
-    /// By remaining life where this member leads and knows it, else by id.
-    fn leases(&self) -> Vec<LeaseId> {
-        if self.leads_applied {
-            return self.expiry.by_remaining();
-        }
-        self.shared
-            .state
-            .read()
-            .lessor
-            .iter()
-            .map(|lease| lease.id)
-            .collect()
     }
 
     fn watch(&mut self, command: WatchCommand) {
@@ -605,19 +535,9 @@ fn fail_reader(reader: Reader, error: Unavailable) {
     }
 }
 
-/// The leader's own revoke of an expired lease; its term lets apply refuse one from a leader of the past.
-fn revoke(id: LeaseId, term: Term) -> InternalRaftRequest {
-    InternalRaftRequest {
-        lease_revoke: Some(LeaseRevokeRequest { id: id.0 }),
-        revoke_term: term.0,
-        ..Default::default()
-    }
-}
-
 /// The version of the cluster's interface that a member of this build brings.
 const CLUSTER_VERSION: &str = "3.7.0";
 /// How long a read index round may go unanswered before its readers join a new one (etcd reference 1.0).
 const READ_ROUND_MAX: std::time::Duration = std::time::Duration::from_millis(500);
-/// Interval of the search for expired leases, and how many one search revokes (etcd reference 1.3).
+/// Interval of the search for expired leases (etcd reference 1.3).
 const LEASE_SCAN_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
-const LEASES_PER_SCAN: usize = 500;

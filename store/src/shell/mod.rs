@@ -8,7 +8,7 @@
 //! | `actors.rs` | the log writer's and checkpoint writer's threads |
 //! | `maintenance.rs` | when to compact, checkpoint and take snapshots |
 //! | `history.rs` | old revisions for watchers and HashKV |
-//! | `bootstrap.rs`, `snapshots.rs` | opening: founding, recovery, rebuild |
+//! | `bootstrap.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
 //! | `shared.rs`, `command.rs`, `pending.rs`, `settings.rs`, `metrics.rs` | what these share |
 //!
 //! This is the only room that names tokio or holds a lock that actors do not know of.
@@ -23,8 +23,10 @@ mod leases;
 mod maintenance;
 mod member;
 mod metrics;
+mod open_error;
 mod pending;
 mod reads;
+mod recovery;
 mod settings;
 mod shared;
 #[cfg(any(test, feature = "sim"))]
@@ -33,9 +35,9 @@ mod snapshots;
 mod status;
 mod streams;
 
-pub use bootstrap::OpenError;
 pub use handle::Store;
 pub use metrics::{DISK_BUCKETS_S, HistogramValue, Metrics};
+pub use open_error::OpenError;
 pub use reads::RangeStream;
 pub use settings::{ClusterState, Limits, Settings};
 pub use status::Status;

@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 
 use super::Settings;
 use super::actors::Event;
-use super::bootstrap::{self, Actors, Files, OpenError, World};
+use super::bootstrap::{self, Actors, Files, World};
 use super::command::Command;
 use super::handle::Store;
 use super::maintenance::Job;
 use super::member::Output;
+use super::open_error::OpenError;
 use super::shared::{Offload, Shared};
 use super::{history, snapshots};
 use crate::backend::{Backend, StateStore};

@@ -1,0 +1,230 @@
+//! Reading a state back: from the working copy where it is whole, else from the newest snapshot file, out of which a
+//! new working copy is built.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::bootstrap::{Folders, World};
+use super::open_error::OpenError;
+use super::snapshots::{self, Item};
+use crate::alarm::Alarms;
+use crate::apply::State;
+use crate::backend::{self, Backend, BackendError, Checkpoint, Import, Load, StateStore, Table, TableWrite};
+use crate::lease::Lessor;
+use crate::membership::Membership;
+use crate::mvcc::{Mvcc, Restore};
+use crate::types::{Change, Index, LeaseId, Term};
+use crate::wal::Metadata;
+use crate::wal::snapshot::newest_valid;
+
+/// A state being read back.
+#[derive(Default)]
+struct Restored {
+    position: Option<Position>,
+    history: Option<Restore>,
+    tables: Vec<(Table, Bytes, Bytes)>,
+}
+
+/// Where a state stands.
+#[derive(Clone, Copy)]
+struct Position {
+    applied: Index,
+    term: Term,
+    revision: i64,
+}
+
+impl Restored {
+    fn begin(&mut self, position: Position, compacted: i64, compaction_finished: bool) {
+        self.position = Some(position);
+        self.history = Some(Restore::new(compacted, compaction_finished));
+    }
+
+    fn push(&mut self, change: &Change) {
+        self.history.as_mut().expect("begin() comes first").push(change);
+    }
+
+    /// The state, if one was begun.
+    fn take_state(&mut self) -> Result<Option<State>, OpenError> {
+        let (Some(position), Some(history)) = (self.position.take(), self.history.take()) else {
+            return Ok(None);
+        };
+        let rows = |wanted: Table| -> Vec<(Bytes, Bytes)> {
+            let of_table = self.tables.iter().filter(|(table, ..)| *table == wanted);
+            of_table
+                .map(|(_, key, value)| (key.clone(), value.clone()))
+                .collect()
+        };
+        let undecodable = |table, reason: &dyn std::fmt::Display| OpenError::Table {
+            table,
+            reason: reason.to_string(),
+        };
+        let mut lessor =
+            Lessor::decode(&rows(Table::Lease)).map_err(|error| undecodable("leases", &error))?;
+        let membership =
+            Membership::decode(&rows(Table::Member)).map_err(|error| undecodable("members", &error))?;
+        let alarms = Alarms::decode(&rows(Table::Alarm)).map_err(|error| undecodable("alarms", &error))?;
+        let attach = |lease: LeaseId, key: &Bytes| lessor.attach(lease, key.clone());
+        let mvcc: Mvcc = history.finish(position.revision, attach);
+        Ok(Some(State::restore(
+            mvcc,
+            lessor,
+            membership,
+            alarms,
+            (position.applied, position.term),
+        )))
+    }
+}
+
+/// What was found of the working copy.
+pub(super) enum WorkingCopy {
+    Whole(StateStore, Box<State>),
+    /// Nothing, or something that was set aside: an empty one to be filled.
+    Empty(Arc<dyn Backend>),
+}
+
+/// Reads the working copy.
+pub(super) fn working_copy(
+    world: &World,
+    folders: &Folders,
+    metadata: Metadata,
+) -> Result<WorkingCopy, OpenError> {
+    let mut restored = Restored::default();
+    let mut visit = |load: Load| match load {
+        Load::Begin(meta) => {
+            let position = Position {
+                applied: meta.applied,
+                term: meta.term,
+                revision: meta.revision,
+            };
+            restored.begin(position, meta.compacted, meta.compaction_finished);
+        }
+        Load::Change(change) => restored.push(&change),
+    };
+    let (backend, loaded) = match &world.backend {
+        Some(backend) => (
+            Arc::clone(backend),
+            backend::load(Arc::clone(backend), &mut visit)?,
+        ),
+        None => {
+            let opened = backend::open_guarded(&folders.member, &mut visit)?;
+            if let Some(aside) = &opened.aside {
+                tracing::warn!(
+                    reason = %aside.reason,
+                    kept_at = %aside.path.display(),
+                    "the working copy was damaged: it is set aside and rebuilt from the snapshot and the log"
+                );
+            }
+            (opened.backend, opened.loaded)
+        }
+    };
+    let Some(loaded) = loaded else {
+        return Ok(WorkingCopy::Empty(backend));
+    };
+    if (loaded.meta.cluster, loaded.meta.member) != (metadata.cluster, metadata.member) {
+        return Err(OpenError::MixedParts {
+            part: folders.sled.clone(),
+            path: folders.member.clone(),
+        });
+    }
+    restored.tables = loaded.tables;
+    let state = restored
+        .take_state()?
+        .expect("a working copy that was loaded began with its meta record");
+    Ok(WorkingCopy::Whole(loaded.store, Box::new(state)))
+}
+
+/// Builds state and working copy from the newest whole snapshot file.
+pub(super) fn rebuild(
+    world: &World,
+    folders: &Folders,
+    metadata: Metadata,
+    backend: Arc<dyn Backend>,
+) -> Result<(StateStore, State), OpenError> {
+    let newest = newest_valid(world.disk.as_ref(), &folders.snap)?;
+    for damaged in &newest.damaged {
+        tracing::error!(%damaged, "a snapshot file is damaged");
+    }
+    let Some(mut reader) = newest.reader else {
+        return Err(OpenError::NoSnapshot {
+            path: folders.snap.clone(),
+        });
+    };
+    let meta = reader.meta();
+    if meta.cluster != metadata.cluster {
+        return Err(OpenError::MixedParts {
+            part: folders.snap.clone(),
+            path: folders.member.clone(),
+        });
+    }
+    let mut import = Import::new(backend, metadata.cluster, metadata.member);
+    let mut restored = Restored::default();
+    let mut compacted = -1;
+    let mut failed = None;
+    let mut revision: Vec<Change> = Vec::new();
+    snapshots::read(&mut reader, &mut |item| match item {
+        Item::Head(head) => {
+            compacted = head.compacted;
+            let position = Position {
+                applied: meta.index,
+                term: meta.term,
+                revision: meta.revision,
+            };
+            restored.begin(position, compacted, false);
+        }
+        Item::Row(table, key, value) => restored.tables.push((table, key, value)),
+        Item::Change(change) => {
+            restored.push(&change);
+            if revision
+                .first()
+                .is_some_and(|first| first.revision.main != change.revision.main)
+            {
+                failed = failed.take().or_else(|| import.push(&revision).err());
+                revision.clear();
+            }
+            revision.push(change);
+        }
+    })?;
+    if let Some(error) = failed.or_else(|| import.push(&revision).err()) {
+        return Err(error.into());
+    }
+    let tables = restored.tables.iter().map(|(table, key, value)| TableWrite {
+        table: *table,
+        key: key.clone(),
+        value: Some(value.clone()),
+    });
+    let store = import.finish(&Checkpoint {
+        tables: tables.collect(),
+        applied: meta.index,
+        term: meta.term,
+        revision: meta.revision,
+        compacted,
+        compaction_finished: false,
+        ..Checkpoint::default()
+    })?;
+    let state = restored.take_state()?.ok_or(OpenError::NoSnapshot {
+        path: folders.snap.clone(),
+    })?;
+    tracing::info!(
+        index = meta.index.0,
+        revision = meta.revision,
+        "the working copy was built from a snapshot file"
+    );
+    Ok((store, state))
+}
+
+/// An empty backend in place of a working copy that is of no use.
+pub(super) fn emptied(
+    world: &World,
+    folders: &Folders,
+    applied: Index,
+) -> Result<Arc<dyn Backend>, OpenError> {
+    match &world.backend {
+        // Only simulations bring their own, and theirs never fall behind the log.
+        Some(backend) => Ok(Arc::clone(backend)),
+        None => Ok(backend::replace(
+            &folders.member,
+            BackendError::Outdated { applied },
+        )?),
+    }
+}
