@@ -49,6 +49,9 @@ pub(super) type SnapshotFolder = (Arc<dyn Disk>, PathBuf);
 enum LogJob {
     Append(Append),
     Release(Index),
+    /// A segment file made on the side.
+    Spare(Result<PathBuf, wal::WalError>),
+    Close,
 }
 
 /// The log writer's mailbox.
@@ -66,9 +69,18 @@ impl LogWriter {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         shared.published.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+        let spares = jobs.clone();
         let thread = thread::Builder::new()
             .name("taffrail-log".to_owned())
-            .spawn(move || write_log(&shared, wal, &queue, &events))?;
+            .spawn(move || {
+                LogThread {
+                    shared,
+                    wal,
+                    spares,
+                    making_spare: false,
+                }
+                .run(&queue, &events)
+            })?;
         Ok(LogWriter {
             jobs,
             thread: Some(thread),
@@ -89,42 +101,89 @@ impl LogWriter {
     /// Waits for the thread to do what it was given and close its files.
     pub(super) fn close(mut self) {
         let Some(thread) = self.thread.take() else { return };
-        drop(self);
+        let _ = self.jobs.send(LogJob::Close);
         if thread.join().is_err() {
             tracing::error!("the log writer panicked");
         }
     }
 }
 
-fn write_log(shared: &Shared, mut wal: Wal, queue: &mpsc::Receiver<LogJob>, events: &UnboundedSender<Event>) {
-    let mut batch: Vec<wal::Append> = Vec::new();
-    while let Ok(first) = queue.recv() {
-        let mut number = 0;
-        let mut covered = None;
-        batch.clear();
-        for job in std::iter::once(first).chain(queue.try_iter()) {
-            match job {
-                LogJob::Append(append) => {
-                    number = append.number;
-                    batch.push(snapshots::to_wal(append));
+/// The log writer's thread.
+struct LogThread {
+    shared: Arc<Shared>,
+    wal: Wal,
+    /// For the thread that makes spare segments.
+    spares: mpsc::Sender<LogJob>,
+    making_spare: bool,
+}
+
+impl LogThread {
+    fn run(mut self, queue: &mpsc::Receiver<LogJob>, events: &UnboundedSender<Event>) {
+        let mut batch: Vec<wal::Append> = Vec::new();
+        let mut open = true;
+        while open && let Ok(first) = queue.recv() {
+            let mut number = 0;
+            let mut covered = None;
+            batch.clear();
+            for job in std::iter::once(first).chain(queue.try_iter()) {
+                match job {
+                    LogJob::Append(append) => {
+                        number = append.number;
+                        batch.push(snapshots::to_wal(append));
+                    }
+                    LogJob::Release(index) => covered = Some(index),
+                    LogJob::Spare(spare) => self.take_spare(spare),
+                    LogJob::Close => open = false,
                 }
-                LogJob::Release(index) => covered = Some(index),
+            }
+            let began = Instant::now();
+            if let Err(error) = write_batch(&mut self.wal, &batch, covered) {
+                fatal(&self.shared, "writing the log", &error);
+                return;
+            }
+            if !batch.is_empty() {
+                self.shared.published.wal_sync.observe(began.elapsed());
+                self.shared
+                    .published
+                    .wal_bytes
+                    .store(self.wal.bytes(), Ordering::Relaxed);
+                // The receiver is gone once the driver has ended.
+                let _ = events.send(Event::Persisted(number));
+            }
+            if self.wal.wants_segment() && !self.making_spare {
+                self.make_spare();
             }
         }
-        let began = Instant::now();
-        if let Err(error) = write_batch(&mut wal, &batch, covered) {
-            fatal(shared, "writing the log", &error);
-            return;
+    }
+
+    /// Has the next segment made: zeroing it takes far longer than a sync, which nobody should wait for.
+    fn make_spare(&mut self) {
+        let Some(job) = self.wal.spare_job() else {
+            return self.prepare();
+        };
+        let spares = self.spares.clone();
+        let thread = thread::Builder::new().name("taffrail-spare".to_owned());
+        // The receiver is gone once the log is closed.
+        let started = thread.spawn(move || drop(spares.send(LogJob::Spare(job.run()))));
+        match started {
+            Ok(_) => self.making_spare = true,
+            Err(error) => tracing::warn!(%error, "no thread to make a log segment"),
         }
-        if !batch.is_empty() {
-            shared.published.wal_sync.observe(began.elapsed());
-            shared.published.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
-            // The receiver is gone once the driver has ended.
-            let _ = events.send(Event::Persisted(number));
+    }
+
+    fn take_spare(&mut self, spare: Result<PathBuf, wal::WalError>) {
+        self.making_spare = false;
+        match spare {
+            Ok(path) => {
+                self.wal.add_spare(path);
+                self.prepare();
+            }
+            Err(error) => tracing::warn!(%error, "the next log segment cannot be made"),
         }
-        if wal.wants_segment()
-            && let Err(error) = wal.prepare()
-        {
+    }
+
+    fn prepare(&mut self) {
+        if let Err(error) = self.wal.prepare() {
             // Harmless yet: the append that needs the segment tries again, and fails for good.
             tracing::warn!(%error, "the next log segment cannot be prepared");
         }
