@@ -1,1 +1,75 @@
-//! Placeholder, replaced by the first commit of this room.
+//! The binary `taffrail`: etcd's flags, ports, RPCs, HTTP endpoints and metrics, over the crate `store`.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `config` | flags and environment, resolved and validated |
+//! | `bootstrap`, `shutdown` | the ordered start and stop |
+//! | `connection`, `placement` | a client's connection, and which runtime serves it |
+//! | `grpc` | one file per service; `status` alone knows codes and texts |
+//! | `http`, `metrics` | what probes and scrapers ask for |
+//!
+//! No behaviour of a store lives here: checks, order and errors of requests are the store's.
+
+use std::process::ExitCode;
+
+mod bootstrap;
+mod config;
+mod connection;
+mod core;
+mod grpc;
+mod http;
+mod logging;
+mod metrics;
+mod placement;
+mod shutdown;
+
+/// Runs the program named by `args` (the first is the program's own name) to its exit code.
+#[must_use]
+pub fn run(args: &[String]) -> ExitCode {
+    let env: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    member(args.get(1..).unwrap_or_default(), &env)
+}
+
+fn member(args: &[String], env: &[(String, String)]) -> ExitCode {
+    let settings = match config::Settings::resolve(args, env) {
+        Ok(settings) => settings,
+        Err(exit) => {
+            let text = exit.text().trim_end();
+            match exit.code() {
+                0 => println!("{text}"),
+                _ => eprintln!("{text}"),
+            }
+            return ExitCode::from(exit.code());
+        }
+    };
+    logging::install(settings.log);
+    abort_on_panic();
+    match bootstrap::run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!(
+                error = &failure as &dyn std::error::Error,
+                "the member cannot go on"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A panic means a broken invariant: the process ends rather than go on with half a state. The one exception is a
+/// backend that is being opened under guard: its damage is survived by setting it aside.
+fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = panic.payload_as_str().unwrap_or("panic without a text");
+        if store::backend::is_guarded() {
+            tracing::warn!(place, "opening the backend failed: {text}");
+            return;
+        }
+        let stack = std::backtrace::Backtrace::force_capture().to_string();
+        tracing::error!(place, stack, "panic: {text}");
+        std::process::abort();
+    }));
+}

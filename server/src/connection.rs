@@ -1,0 +1,150 @@
+//! One connection: HTTP/1.1 or HTTP/2 by its first bytes, gRPC or plain HTTP by its content type.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::http::{Request, Response, Version, header};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+
+use crate::config::ConnectionSettings;
+use crate::core::{Core, raised};
+use crate::grpc;
+use crate::grpc::meter::AnswerBody;
+use crate::http;
+
+/// What a listener serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    /// gRPC and every HTTP endpoint.
+    Client,
+    /// What another member may ask.
+    Peer,
+    /// Probes and metrics only.
+    Metrics,
+}
+
+/// Serves `stream` until its client leaves, or the process stops and what is under way is answered.
+pub(crate) async fn serve(core: Arc<Core>, role: Role, stream: TcpStream) {
+    // Answers are small and awaited: never wait for more to send.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone before it was served");
+        return;
+    }
+    let mut stopping = core.stopping.clone();
+    let builder = builder(core.limits);
+    let handler = service_fn(move |request| dispatch(core.clone(), role, request));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), handler));
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = raised(&mut stopping) => {
+            // HTTP/2: GOAWAY, then the open streams end.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+fn builder(limits: ConnectionSettings) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HTTP1_HEADER_TIMEOUT);
+    let mut http2 = builder.http2();
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .adaptive_window(false)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX);
+    if let Some((idle, timeout)) = limits.keepalive {
+        http2.keep_alive_interval(idle).keep_alive_timeout(timeout);
+    }
+    builder
+}
+
+async fn dispatch(
+    core: Arc<Core>,
+    role: Role,
+    request: Request<Incoming>,
+) -> Result<Response<AnyBody>, Infallible> {
+    if role == Role::Client && is_grpc(&request) {
+        Ok(grpc::serve(core, request).await.map(AnyBody::Grpc))
+    } else {
+        // Boxed, so that the rare request does not make every call's future larger.
+        let response = Box::pin(http::serve(&core, role, &request)).await;
+        Ok(response.map(AnyBody::Http))
+    }
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_2
+        && request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The body of an answer of either side.
+enum AnyBody {
+    Grpc(AnswerBody),
+    Http(Full<Bytes>),
+}
+
+impl Body for AnyBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        match self.get_mut() {
+            AnyBody::Grpc(body) => Pin::new(body).poll_frame(context),
+            AnyBody::Http(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnyBody::Grpc(body) => body.is_end_stream(),
+            AnyBody::Http(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnyBody::Grpc(body) => body.size_hint(),
+            AnyBody::Http(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A whole message of the default limit fits, so no upload waits for a window update.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// Bounds what one connection can make us hold before it is read.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Bounds the headers of one request: a token and a few names.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// What a stream may have written but not yet sent.
+const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// Streams that a client opened and reset before we saw them. A client that gives up many calls at once is honest;
+/// one that goes on like that is cut off.
+const PENDING_RESETS_MAX: usize = 1024;
+/// An HTTP/1.1 request's headers must be there by then.
+const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,52 @@
+//! What every request needs, once per runtime: the store, the limits, the counters, the two ends of waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::Store;
+use tokio::sync::watch;
+
+use crate::config::ConnectionSettings;
+use crate::grpc::meter::Shard;
+use crate::metrics::HealthCounts;
+
+/// One runtime's view of the member. Each runtime has its own, so that reference counts stay on their core.
+pub(crate) struct Core {
+    pub(crate) store: Store,
+    pub(crate) limits: ConnectionSettings,
+    /// What this runtime counts.
+    pub(crate) shard: Arc<Shard>,
+    /// What all runtimes count.
+    pub(crate) shards: Arc<[Arc<Shard>]>,
+    /// Outcomes of health checks, of all runtimes.
+    pub(crate) health: Arc<HealthCounts>,
+    /// True once this member has been without leader for [`LEADERLESS_ELECTIONS`] election timeouts.
+    pub(crate) leaderless: watch::Receiver<bool>,
+    /// True once the process stops.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// Waits until `flag` is true, or its sender gone, which means the end of everything.
+pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
+    let _ = flag.wait_for(|raised| *raised).await;
+}
+
+/// Watches for the loss of the leader; ends when nobody listens any more.
+pub(crate) async fn watch_leader(store: Store, election: Duration, leaderless: watch::Sender<bool>) {
+    let mut ticks = tokio::time::interval(election);
+    let mut without = 0;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = leaderless.closed() => return,
+        }
+        without = if store.has_leader() { 0 } else { without + 1 };
+        leaderless.send_if_modified(|known| {
+            let now = without >= LEADERLESS_ELECTIONS;
+            std::mem::replace(known, now) != now
+        });
+    }
+}
+
+/// A member without leader for so many election timeouts ends the streams that require one.
+const LEADERLESS_ELECTIONS: u32 = 3;

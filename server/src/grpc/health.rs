@@ -1,0 +1,50 @@
+//! The service grpc.health.v1.Health: the server as a whole is named by the empty string.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use http::{Request, Response};
+use proto::health::health_check_response::ServingStatus;
+use proto::health::{HealthCheckRequest, HealthCheckResponse};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::guard::Guarded;
+use super::meter::RequestBody;
+use super::rpc::Rpc;
+use super::{server_stream, unary};
+use crate::core::Core;
+
+pub(super) async fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+    match rpc {
+        Rpc::HealthCheck => {
+            unary(core, request, |q: HealthCheckRequest| async move {
+                match q.service.as_str() {
+                    "" => Ok(tonic::Response::new(response(ServingStatus::Serving))),
+                    _ => Err(Status::new(Code::NotFound, "unknown service")),
+                }
+            })
+            .await
+        }
+        _ => {
+            server_stream(core, request, |q: HealthCheckRequest| async move {
+                let status = if q.service.is_empty() {
+                    ServingStatus::Serving
+                } else {
+                    ServingStatus::ServiceUnknown
+                };
+                core.shard.message_sent(Rpc::HealthWatch);
+                // It does not change until the server stops.
+                let states = stream::iter([Ok(response(status))]).chain(stream::pending());
+                Ok(tonic::Response::new(Guarded::new(core, false, states)))
+            })
+            .await
+        }
+    }
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status as i32,
+    }
+}

@@ -1,0 +1,84 @@
+//! The service Lease.
+
+use std::sync::Arc;
+
+use futures_util::{Stream, stream};
+use http::{Request, Response};
+use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest};
+use tonic::body::Body;
+use tonic::{Status, Streaming};
+
+use super::guard::Guarded;
+use super::meter::RequestBody;
+use super::rpc::Rpc;
+use super::{answer, bidi_stream, requires_leader, status, unary};
+use crate::core::Core;
+
+pub(super) async fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+    let store = &core.store;
+    match rpc {
+        Rpc::LeaseGrant => {
+            unary(
+                core,
+                request,
+                |q| async move { answer(store.lease_grant(q).await) },
+            )
+            .await
+        }
+        Rpc::LeaseRevoke => {
+            unary(
+                core,
+                request,
+                |q| async move { answer(store.lease_revoke(q).await) },
+            )
+            .await
+        }
+        Rpc::LeaseTimeToLive => {
+            unary(core, request, |q| async move {
+                answer(store.lease_time_to_live(q).await)
+            })
+            .await
+        }
+        Rpc::LeaseLeases => {
+            unary(core, request, |_: LeaseLeasesRequest| async move {
+                answer(store.lease_leases().await)
+            })
+            .await
+        }
+        Rpc::LeaseKeepAlive => {
+            let requires_leader = requires_leader(request.headers());
+            bidi_stream(core, request, |requests| async move {
+                let renewals = renewals(core.clone(), requests);
+                Ok(tonic::Response::new(Guarded::new(
+                    core,
+                    requires_leader,
+                    renewals,
+                )))
+            })
+            .await
+        }
+        other => unreachable!("{other:?} is no RPC of Lease"),
+    }
+}
+
+/// One answer per request, in turn. The client's end of the stream ends it; so does the first error.
+fn renewals(
+    core: Arc<Core>,
+    requests: Streaming<LeaseKeepAliveRequest>,
+) -> impl Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send + 'static {
+    stream::unfold(Some((core, requests)), |state| async {
+        let (core, mut requests) = state?;
+        let request = match requests.message().await {
+            Ok(request) => request?,
+            Err(error) => return Some((Err(status::translate(error)), None)),
+        };
+        core.shard.message_received(Rpc::LeaseKeepAlive);
+        match core.store.lease_keep_alive(request.id).await {
+            Ok(renewal) => {
+                core.shard.message_sent(Rpc::LeaseKeepAlive);
+                Some((Ok(renewal), Some((core, requests))))
+            }
+            Err(error) => Some((Err(status::of(&error)), None)),
+        }
+    })
+}

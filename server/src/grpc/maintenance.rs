@@ -1,0 +1,93 @@
+//! The service Maintenance.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use proto::etcdserverpb::{
+    AlarmMember, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest,
+    StatusRequest, StatusResponse,
+};
+use tonic::body::Body;
+
+use super::meter::RequestBody;
+use super::rpc::Rpc;
+use super::{answer, unary};
+use crate::config::{ETCD_VERSION, STORAGE_VERSION};
+use crate::core::Core;
+
+pub(super) async fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+    let store = &core.store;
+    match rpc {
+        Rpc::Alarm => unary(core, request, |q| async move { answer(store.alarm(q).await) }).await,
+        Rpc::HashKv => {
+            unary(core, request, |q: HashKvRequest| async move {
+                answer(store.hash_kv(q.revision).await)
+            })
+            .await
+        }
+        Rpc::Status => {
+            unary(core, request, |_: StatusRequest| async {
+                Ok(tonic::Response::new(status_response(&store.status())))
+            })
+            .await
+        }
+        // Space is reclaimed continuously: there is nothing to do, and etcd's answer has no header either.
+        Rpc::Defragment => {
+            unary(core, request, |_: DefragmentRequest| async {
+                Ok(tonic::Response::new(DefragmentResponse::default()))
+            })
+            .await
+        }
+        other => unreachable!("{other:?} is not served here"),
+    }
+}
+
+fn status_response(status: &store::shell::Status) -> StatusResponse {
+    let mut errors = Vec::new();
+    if status.leader.0 == 0 {
+        errors.push("etcdserver: no leader".to_owned());
+    }
+    errors.extend(status.alarms.iter().map(alarm_text));
+    StatusResponse {
+        header: Some(status.header),
+        version: ETCD_VERSION.to_owned(),
+        db_size: status.db_size,
+        leader: status.leader.0,
+        raft_index: status.raft_index.0,
+        raft_term: status.raft_term.0,
+        raft_applied_index: status.raft_applied_index.0,
+        errors,
+        db_size_in_use: status.db_size_in_use,
+        is_learner: status.is_learner,
+        storage_version: STORAGE_VERSION.to_owned(),
+        db_size_quota: status.db_size_quota,
+        downgrade_info: Some(DowngradeInfo::default()),
+    }
+}
+
+/// An alarm as Go prints the message, zero fields left out.
+fn alarm_text(alarm: &AlarmMember) -> String {
+    let mut parts = Vec::new();
+    if alarm.member_id != 0 {
+        parts.push(format!("memberID:{}", alarm.member_id));
+    }
+    match AlarmType::try_from(alarm.alarm) {
+        Ok(AlarmType::None) => {}
+        Ok(kind) => parts.push(format!("alarm:{}", kind.as_str_name())),
+        Err(_) => parts.push(format!("alarm:{}", alarm.alarm)),
+    }
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_are_printed_as_go_does() {
+        let text = |member_id, alarm| alarm_text(&AlarmMember { member_id, alarm });
+        assert_eq!(text(77, AlarmType::Nospace as i32), "memberID:77 alarm:NOSPACE");
+        assert_eq!(text(0, AlarmType::Corrupt as i32), "alarm:CORRUPT");
+        assert_eq!(text(5, 9), "memberID:5 alarm:9");
+    }
+}

@@ -1,0 +1,281 @@
+//! Counts calls, messages and bytes, without allocation and without sharing cache lines between runtimes: each
+//! runtime counts into its own [`Shard`], and whoever shows the counts sums the shards.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tonic::Code;
+
+use super::rpc::{Kind, Rpc};
+
+/// The counts of one runtime.
+pub(crate) struct Shard {
+    rpcs: Box<[Counts]>,
+    received_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
+}
+
+/// The counts of one RPC.
+#[derive(Default)]
+struct Counts {
+    started: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    handled: [AtomicU64; CODES.len()],
+}
+
+/// The counts of one RPC, read and summed.
+#[derive(Clone, Default)]
+pub(crate) struct Totals {
+    pub(crate) started: u64,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) handled: [u64; CODES.len()],
+}
+
+impl Shard {
+    pub(crate) fn new() -> Arc<Shard> {
+        Arc::new(Shard {
+            rpcs: Rpc::ALL.iter().map(|_| Counts::default()).collect(),
+            received_bytes: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// Adds the counts of `rpc` to `totals`.
+    pub(crate) fn add_to(&self, rpc: Rpc, totals: &mut Totals) {
+        let counts = self.counts(rpc);
+        totals.started += counts.started.load(Ordering::Relaxed);
+        totals.received += counts.received.load(Ordering::Relaxed);
+        totals.sent += counts.sent.load(Ordering::Relaxed);
+        for (total, count) in totals.handled.iter_mut().zip(&counts.handled) {
+            *total += count.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of gRPC bodies received and sent.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (
+            self.received_bytes.load(Ordering::Relaxed),
+            self.sent_bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    /// A message of a stream came in.
+    pub(super) fn message_received(&self, rpc: Rpc) {
+        self.counts(rpc).received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A message of a stream went out.
+    pub(super) fn message_sent(&self, rpc: Rpc) {
+        self.counts(rpc).sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn counts(&self, rpc: Rpc) -> &Counts {
+        &self.rpcs[rpc as usize]
+    }
+}
+
+/// One call from its start to its end; a call dropped before that was cancelled by its client.
+pub(super) struct Call {
+    shard: Arc<Shard>,
+    rpc: Rpc,
+    ended: bool,
+}
+
+impl Call {
+    pub(super) fn start(shard: Arc<Shard>, rpc: Rpc) -> Call {
+        shard.counts(rpc).started.fetch_add(1, Ordering::Relaxed);
+        Call {
+            shard,
+            rpc,
+            ended: false,
+        }
+    }
+
+    /// The call ended with `code`. The messages of unary calls are counted here; streams count their own.
+    pub(super) fn end(&mut self, code: Code) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let counts = self.shard.counts(self.rpc);
+        counts.handled[code as usize].fetch_add(1, Ordering::Relaxed);
+        let (_, _, kind) = self.rpc.names();
+        if kind != Kind::BidiStream {
+            counts.received.fetch_add(1, Ordering::Relaxed);
+        }
+        if kind == Kind::Unary && code == Code::Ok {
+            counts.sent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
+
+/// A request's body, its bytes counted.
+pub(super) struct RequestBody {
+    inner: Incoming,
+    shard: Arc<Shard>,
+}
+
+impl RequestBody {
+    pub(super) fn new(inner: Incoming, shard: Arc<Shard>) -> RequestBody {
+        RequestBody { inner, shard }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.shard
+                .received_bytes
+                .fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// An answer's body, its bytes counted and its trailers read for the code the call ended with.
+pub(crate) struct AnswerBody {
+    inner: tonic::body::Body,
+    /// Absent for what is no known RPC.
+    call: Option<Call>,
+}
+
+impl AnswerBody {
+    pub(super) fn new(inner: tonic::body::Body, call: Call) -> AnswerBody {
+        AnswerBody {
+            inner,
+            call: Some(call),
+        }
+    }
+
+    pub(super) fn uncounted(inner: tonic::body::Body) -> AnswerBody {
+        AnswerBody { inner, call: None }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let (Poll::Ready(Some(Ok(frame))), Some(call)) = (&polled, &mut self.call) {
+            if let Some(data) = frame.data_ref() {
+                call.shard
+                    .sent_bytes
+                    .fetch_add(data.len() as u64, Ordering::Relaxed);
+            } else if let Some(trailers) = frame.trailers_ref() {
+                call.end(code_of(trailers).unwrap_or(Code::Unknown));
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The code in a header or trailer block, if there is one.
+pub(super) fn code_of(headers: &http::HeaderMap) -> Option<Code> {
+    headers
+        .get("grpc-status")
+        .map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// gRPC's codes by number, under the names that Go gives them.
+pub(crate) const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(shard: &Shard, rpc: Rpc) -> Totals {
+        let mut totals = Totals::default();
+        shard.add_to(rpc, &mut totals);
+        totals
+    }
+
+    #[test]
+    fn a_call_ends_once_and_a_dropped_one_is_cancelled() {
+        let shard = Shard::new();
+        let mut call = Call::start(shard.clone(), Rpc::Put);
+        call.end(Code::Ok);
+        drop(call);
+        drop(Call::start(shard.clone(), Rpc::Put));
+        let put = totals(&shard, Rpc::Put);
+        assert_eq!((put.started, put.received, put.sent), (2, 2, 1));
+        assert_eq!(
+            (
+                put.handled[Code::Ok as usize],
+                put.handled[Code::Cancelled as usize]
+            ),
+            (1, 1)
+        );
+        assert_eq!(put.handled.iter().sum::<u64>(), 2);
+        assert_eq!(totals(&shard, Rpc::Range).started, 0);
+    }
+
+    #[test]
+    fn codes_stand_at_their_numbers() {
+        for (code, name) in [
+            (Code::Ok, "OK"),
+            (Code::Unavailable, "Unavailable"),
+            (Code::Unauthenticated, "Unauthenticated"),
+        ] {
+            assert_eq!(CODES[code as usize], name);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The gRPC side of the client port: from a path to a service and back, with what all RPCs have in common.
+//!
+//! A service file only decodes, calls the store's handle, encodes; the code and text of an error are
+//! [`status`]'s business. Dispatch is one `match` over [`rpc::Rpc`] into handlers whose futures are plain values:
+//! tonic's generated servers would box three futures per call. Whoever replaces tonic's framing by something
+//! faster replaces [`unary`], [`server_stream`] and [`bidi_stream`].
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use prost::Message;
+use store::error::Error;
+use tonic::body::Body;
+use tonic::server::{Grpc, ServerStreamingService, StreamingService, UnaryService};
+use tonic::{Code, Status, Streaming};
+
+use self::codec::Wire;
+use self::meter::{AnswerBody, Call, RequestBody};
+use self::rpc::Rpc;
+use crate::core::Core;
+
+mod cluster;
+mod codec;
+mod guard;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+pub(crate) mod meter;
+pub(crate) mod rpc;
+pub(crate) mod status;
+mod watch;
+
+/// Answers one call.
+pub(crate) async fn serve(core: Arc<Core>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let rpc = match Rpc::of_path(request.uri().path()) {
+        Ok(rpc) => rpc,
+        Err(text) => {
+            let response = Status::new(Code::Unimplemented, text).into_http::<Body>();
+            return response.map(AnswerBody::uncounted);
+        }
+    };
+    let call = Call::start(core.shard.clone(), rpc);
+    if let Err(refusal) = gate(&core, request.headers()) {
+        return finish(refusal.into_http(), call);
+    }
+    let request = request.map(|body| RequestBody::new(body, core.shard.clone()));
+    let response = route(&core, rpc, request).await;
+    finish(response, call)
+}
+
+async fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+    match rpc {
+        Rpc::Range | Rpc::RangeStream | Rpc::Put | Rpc::DeleteRange | Rpc::Txn | Rpc::Compact => {
+            kv::serve(core, rpc, request).await
+        }
+        Rpc::Watch => watch::serve(core, request).await,
+        Rpc::LeaseGrant
+        | Rpc::LeaseRevoke
+        | Rpc::LeaseKeepAlive
+        | Rpc::LeaseTimeToLive
+        | Rpc::LeaseLeases => lease::serve(core, rpc, request).await,
+        Rpc::MemberList => cluster::serve(core, request).await,
+        Rpc::Alarm | Rpc::Status | Rpc::Defragment | Rpc::HashKv => {
+            maintenance::serve(core, rpc, request).await
+        }
+        Rpc::HealthCheck | Rpc::HealthWatch => health::serve(core, rpc, request).await,
+        _ => status::not_supported(rpc.names().1).into_http(),
+    }
+}
+
+/// What is judged before the arguments are read.
+fn gate(core: &Core, headers: &HeaderMap) -> Result<(), Status> {
+    if requires_leader(headers) && !core.store.has_leader() {
+        return Err(status::no_leader());
+    }
+    match headers.get("client-api-version") {
+        Some(version) if std::str::from_utf8(version.as_bytes()).is_err() => {
+            Err(status::invalid_client_api_version())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the caller wants an error rather than a wait when there is no leader.
+fn requires_leader(headers: &HeaderMap) -> bool {
+    headers.get("hasleader").is_some_and(|value| value == "true")
+}
+
+/// Notes how the call ended if it has, and translates what tonic says in its own words.
+fn finish(response: Response<Body>, mut call: Call) -> Response<AnswerBody> {
+    let Some(code) = meter::code_of(response.headers()) else {
+        return response.map(|body| AnswerBody::new(body, call));
+    };
+    let response = match Status::from_header_map(response.headers()) {
+        Some(status) if code == Code::OutOfRange => {
+            let translated = status::translate(status);
+            call.end(translated.code());
+            translated.into_http()
+        }
+        _ => {
+            call.end(code);
+            response
+        }
+    };
+    response.map(|body| AnswerBody::new(body, call))
+}
+
+/// A store's answer as an RPC's.
+fn answer<A>(result: Result<A, Error>) -> Result<tonic::Response<A>, Status> {
+    match result {
+        Ok(answer) => Ok(tonic::Response::new(answer)),
+        Err(error) => Err(status::of(&error)),
+    }
+}
+
+async fn unary<Q, A, F, T>(core: &Core, request: Request<RequestBody>, handler: F) -> Response<Body>
+where
+    Q: Message + Default + 'static,
+    A: Message + 'static,
+    F: FnMut(Q) -> T,
+    T: Future<Output = Result<tonic::Response<A>, Status>>,
+{
+    Grpc::new(Wire::<Q, A>::new())
+        .max_decoding_message_size(core.limits.message_bytes_max)
+        .unary(Unary(handler), request)
+        .await
+}
+
+async fn server_stream<Q, A, S, F, T>(
+    core: &Core,
+    request: Request<RequestBody>,
+    handler: F,
+) -> Response<Body>
+where
+    Q: Message + Default + 'static,
+    A: Message + 'static,
+    S: Stream<Item = Result<A, Status>> + Send + 'static,
+    F: FnMut(Q) -> T,
+    T: Future<Output = Result<tonic::Response<S>, Status>>,
+{
+    Grpc::new(Wire::<Q, A>::new())
+        .max_decoding_message_size(core.limits.message_bytes_max)
+        .server_streaming(ServerStream(handler), request)
+        .await
+}
+
+async fn bidi_stream<Q, A, S, F, T>(core: &Core, request: Request<RequestBody>, handler: F) -> Response<Body>
+where
+    Q: Message + Default + 'static,
+    A: Message + 'static,
+    S: Stream<Item = Result<A, Status>> + Send + 'static,
+    F: FnMut(Streaming<Q>) -> T + Send,
+    T: Future<Output = Result<tonic::Response<S>, Status>>,
+{
+    Grpc::new(Wire::<Q, A>::new())
+        .max_decoding_message_size(core.limits.message_bytes_max)
+        .streaming(BidiStream(handler), request)
+        .await
+}
+
+/// Makes tonic's service of a handler.
+struct Unary<F>(F);
+
+impl<Q, A, F, T> UnaryService<Q> for Unary<F>
+where
+    F: FnMut(Q) -> T,
+    T: Future<Output = Result<tonic::Response<A>, Status>>,
+{
+    type Response = A;
+    type Future = T;
+
+    fn call(&mut self, request: tonic::Request<Q>) -> T {
+        (self.0)(request.into_inner())
+    }
+}
+
+/// Makes tonic's service of a handler that answers with a stream.
+struct ServerStream<F>(F);
+
+impl<Q, A, S, F, T> ServerStreamingService<Q> for ServerStream<F>
+where
+    S: Stream<Item = Result<A, Status>>,
+    F: FnMut(Q) -> T,
+    T: Future<Output = Result<tonic::Response<S>, Status>>,
+{
+    type Response = A;
+    type ResponseStream = S;
+    type Future = T;
+
+    fn call(&mut self, request: tonic::Request<Q>) -> T {
+        (self.0)(request.into_inner())
+    }
+}
+
+/// Makes tonic's service of a handler from stream to stream.
+struct BidiStream<F>(F);
+
+impl<Q, A, S, F, T> StreamingService<Q> for BidiStream<F>
+where
+    S: Stream<Item = Result<A, Status>>,
+    F: FnMut(Streaming<Q>) -> T,
+    T: Future<Output = Result<tonic::Response<S>, Status>>,
+{
+    type Response = A;
+    type ResponseStream = S;
+    type Future = T;
+
+    fn call(&mut self, request: tonic::Request<Streaming<Q>>) -> T {
+        (self.0)(request.into_inner())
+    }
+}

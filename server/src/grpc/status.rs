@@ -1,0 +1,302 @@
+//! Errors on the wire: the only place that gives an error its gRPC code and etcd's text.
+//!
+//! Clients turn an error back into a constant by its *text*, so every letter counts. Two codes look wrong and are
+//! not: "too many requests" leaves etcd as Unknown, and a proposal without leader ends in a bare
+//! `context deadline exceeded`.
+
+use store::error::{Error, RequestError, Unavailable};
+use tonic::{Code, Status};
+
+/// The status of a failed call of the store.
+pub(crate) fn of(error: &Error) -> Status {
+    let (code, text) = match error {
+        Error::Request(error) => of_request(error),
+        Error::Unavailable(error) => of_unavailable(error),
+    };
+    Status::new(code, text)
+}
+
+fn of_request(error: &RequestError) -> (Code, &'static str) {
+    match error {
+        RequestError::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
+        RequestError::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+        RequestError::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
+        RequestError::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
+        RequestError::TooManyOps { .. } => (
+            Code::InvalidArgument,
+            "etcdserver: too many operations in txn request",
+        ),
+        RequestError::DuplicateKey => (
+            Code::InvalidArgument,
+            "etcdserver: duplicate key given in txn request",
+        ),
+        RequestError::InvalidSortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
+        RequestError::Compacted { .. } => (
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision has been compacted",
+        ),
+        RequestError::FutureRevision { .. } => (
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision is a future revision",
+        ),
+        RequestError::NoSpace => (
+            Code::ResourceExhausted,
+            "etcdserver: mvcc: database space exceeded",
+        ),
+        RequestError::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+        RequestError::LeaseNotFound { .. } => (Code::NotFound, "etcdserver: requested lease not found"),
+        RequestError::LeaseExists { .. } => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+        RequestError::LeaseTtlTooLarge { .. } => (Code::OutOfRange, "etcdserver: too large lease TTL"),
+        RequestError::RequestTooLarge { .. } => (Code::InvalidArgument, "etcdserver: request is too large"),
+        // A real server dies of it; there is no text to keep.
+        RequestError::UnknownAlarmAction { .. } => {
+            (Code::InvalidArgument, "etcdserver: unknown alarm action")
+        }
+        RequestError::StreamSortUnsupported => (
+            Code::Unimplemented,
+            "RangeStream does not support custom sort orders",
+        ),
+        RequestError::StreamFilterUnsupported => (
+            Code::Unimplemented,
+            "RangeStream does not support revision filters",
+        ),
+    }
+}
+
+fn of_unavailable(error: &Unavailable) -> (Code, &'static str) {
+    match error {
+        Unavailable::NoLeader => (Code::Unavailable, NO_LEADER),
+        Unavailable::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
+        Unavailable::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+        Unavailable::TimeoutDueToLeaderFail => (
+            Code::Unavailable,
+            "etcdserver: request timed out, possibly due to previous leader failure",
+        ),
+        Unavailable::DeadlineExceeded => (Code::DeadlineExceeded, "context deadline exceeded"),
+        Unavailable::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
+        Unavailable::Stopped => (Code::Unavailable, STOPPED),
+    }
+}
+
+/// This member knows no leader and the caller asked to be told.
+pub(crate) fn no_leader() -> Status {
+    Status::new(Code::Unavailable, NO_LEADER)
+}
+
+/// The server ends a stream because it stops.
+pub(crate) fn stopped() -> Status {
+    Status::new(Code::Unavailable, STOPPED)
+}
+
+/// The end of a watch stream that its client gave up.
+pub(crate) fn watch_canceled() -> Status {
+    Status::new(Code::Cancelled, "etcdserver: watch canceled")
+}
+
+/// The metadata `client-api-version` is not text.
+pub(crate) fn invalid_client_api_version() -> Status {
+    Status::new(Code::InvalidArgument, "etcdserver: invalid client api version")
+}
+
+/// An RPC that etcd has and this version has not.
+pub(crate) fn not_supported(method: &str) -> Status {
+    Status::new(
+        Code::Unimplemented,
+        format!("{method} is not supported by this version of Taffrail"),
+    )
+}
+
+/// What tonic reports in other words than gRPC for Go: a message above the limit is ResourceExhausted there.
+pub(crate) fn translate(status: Status) -> Status {
+    let sizes = status
+        .message()
+        .strip_prefix("Error, decoded message length too large: found ")
+        .and_then(|rest| rest.strip_suffix(" bytes"))
+        .and_then(|rest| rest.split_once(" bytes, the limit is: "));
+    match sizes {
+        Some((found, limit)) if status.code() == Code::OutOfRange => Status::new(
+            Code::ResourceExhausted,
+            format!("grpc: received message larger than max ({found} vs. {limit})"),
+        ),
+        _ => status,
+    }
+}
+
+const NO_LEADER: &str = "etcdserver: no leader";
+const STOPPED: &str = "etcdserver: server stopped";
+
+#[cfg(test)]
+mod tests {
+    use store::types::LeaseId;
+
+    use super::*;
+
+    #[test]
+    fn every_error_has_etcds_code_and_text() {
+        use Code::{
+            DataLoss, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, OutOfRange,
+            ResourceExhausted, Unimplemented, Unknown,
+        };
+        let id = LeaseId(7);
+        let requests: [(RequestError, Code, &str); 18] = [
+            (
+                RequestError::EmptyKey,
+                InvalidArgument,
+                "etcdserver: key is not provided",
+            ),
+            (
+                RequestError::KeyNotFound,
+                InvalidArgument,
+                "etcdserver: key not found",
+            ),
+            (
+                RequestError::ValueProvided,
+                InvalidArgument,
+                "etcdserver: value is provided",
+            ),
+            (
+                RequestError::LeaseProvided,
+                InvalidArgument,
+                "etcdserver: lease is provided",
+            ),
+            (
+                RequestError::TooManyOps { max: 128 },
+                InvalidArgument,
+                "etcdserver: too many operations in txn request",
+            ),
+            (
+                RequestError::DuplicateKey,
+                InvalidArgument,
+                "etcdserver: duplicate key given in txn request",
+            ),
+            (
+                RequestError::InvalidSortOption,
+                InvalidArgument,
+                "etcdserver: invalid sort option",
+            ),
+            (
+                RequestError::Compacted {
+                    requested: 1,
+                    compacted: 2,
+                },
+                OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (
+                RequestError::FutureRevision {
+                    requested: 9,
+                    current: 2,
+                },
+                OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (
+                RequestError::NoSpace,
+                ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+            ),
+            (RequestError::Corrupt, DataLoss, "etcdserver: corrupt cluster"),
+            (
+                RequestError::LeaseNotFound { id },
+                NotFound,
+                "etcdserver: requested lease not found",
+            ),
+            (
+                RequestError::LeaseExists { id },
+                FailedPrecondition,
+                "etcdserver: lease already exists",
+            ),
+            (
+                RequestError::LeaseTtlTooLarge { ttl_s: 9 },
+                OutOfRange,
+                "etcdserver: too large lease TTL",
+            ),
+            (
+                RequestError::RequestTooLarge { bytes: 2, max: 1 },
+                InvalidArgument,
+                "etcdserver: request is too large",
+            ),
+            (
+                RequestError::UnknownAlarmAction { action: 9 },
+                InvalidArgument,
+                "etcdserver: unknown alarm action",
+            ),
+            (
+                RequestError::StreamSortUnsupported,
+                Unimplemented,
+                "RangeStream does not support custom sort orders",
+            ),
+            (
+                RequestError::StreamFilterUnsupported,
+                Unimplemented,
+                "RangeStream does not support revision filters",
+            ),
+        ];
+        let unavailable: [(Unavailable, Code, &str); 7] = [
+            (Unavailable::NoLeader, Code::Unavailable, "etcdserver: no leader"),
+            (
+                Unavailable::LeaderChanged,
+                Code::Unavailable,
+                "etcdserver: leader changed",
+            ),
+            (
+                Unavailable::Timeout,
+                Code::Unavailable,
+                "etcdserver: request timed out",
+            ),
+            (
+                Unavailable::TimeoutDueToLeaderFail,
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
+            (
+                Unavailable::DeadlineExceeded,
+                DeadlineExceeded,
+                "context deadline exceeded",
+            ),
+            (
+                Unavailable::TooManyRequests,
+                Unknown,
+                "etcdserver: too many requests",
+            ),
+            (
+                Unavailable::Stopped,
+                Code::Unavailable,
+                "etcdserver: server stopped",
+            ),
+        ];
+        let requests = requests
+            .into_iter()
+            .map(|(error, code, text)| (Error::from(error), code, text));
+        let unavailable = unavailable
+            .into_iter()
+            .map(|(error, code, text)| (Error::from(error), code, text));
+        for (error, code, text) in requests.chain(unavailable) {
+            let status = of(&error);
+            assert_eq!((status.code(), status.message()), (code, text), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn tonics_size_limit_speaks_as_gos() {
+        let from_tonic = Status::new(
+            Code::OutOfRange,
+            "Error, decoded message length too large: found 2200000 bytes, the limit is: 2097152 bytes",
+        );
+        let status = translate(from_tonic);
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(
+            status.message(),
+            "grpc: received message larger than max (2200000 vs. 2097152)"
+        );
+        let other = translate(of(&RequestError::Compacted {
+            requested: 1,
+            compacted: 2,
+        }
+        .into()));
+        assert_eq!(
+            other.message(),
+            "etcdserver: mvcc: required revision has been compacted"
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! The service Watch: one stream of the hub per call.
+//!
+//! Order, buffering and every rule of watching are the hub's; here the two directions are only kept going. The
+//! client's half-close does not end a stream, its reset does.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use http::{Request, Response};
+use proto::etcdserverpb::{WatchRequest, WatchResponse, watch_request::RequestUnion};
+use store::shell::{WatchRequests, WatchResponses};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::body::Body;
+use tonic::{Code, Status, Streaming};
+
+use super::guard::Guarded;
+use super::meter::{RequestBody, Shard};
+use super::rpc::Rpc;
+use super::{bidi_stream, requires_leader, status};
+use crate::core::Core;
+
+pub(super) async fn serve(core: &Arc<Core>, request: Request<RequestBody>) -> Response<Body> {
+    let requires_leader = requires_leader(request.headers());
+    bidi_stream(core, request, |requests| async move {
+        let opened = core.store.watch().await.map_err(|error| status::of(&error))?;
+        let answers = Answers::start(core, requests, opened);
+        Ok(tonic::Response::new(Guarded::new(core, requires_leader, answers)))
+    })
+    .await
+}
+
+/// The answers of one watch stream; dropping it ends the stream in the hub.
+struct Answers {
+    responses: WatchResponses,
+    reader: JoinHandle<()>,
+    /// Why the client's direction broke off.
+    broken: oneshot::Receiver<Status>,
+    shard: Arc<Shard>,
+}
+
+impl Answers {
+    fn start(
+        core: &Arc<Core>,
+        inbound: Streaming<WatchRequest>,
+        (requests, responses): (WatchRequests, WatchResponses),
+    ) -> Answers {
+        let (report, broken) = oneshot::channel();
+        let shard = core.shard.clone();
+        let reader = tokio::spawn(read(inbound, requests, shard.clone(), report));
+        Answers {
+            responses,
+            reader,
+            broken,
+            shard,
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Stream for Answers {
+    type Item = Result<WatchResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.responses.poll_recv(context) {
+            Poll::Ready(Some(response)) => {
+                self.shard.message_sent(Rpc::Watch);
+                return Poll::Ready(Some(Ok(response)));
+            }
+            // The store ends watches only when it stops.
+            Poll::Ready(None) => return Poll::Ready(Some(Err(status::stopped()))),
+            Poll::Pending => {}
+        }
+        match Pin::new(&mut self.broken).poll(context) {
+            Poll::Ready(Ok(reason)) => Poll::Ready(Some(Err(reason))),
+            Poll::Ready(Err(_)) => Poll::Ready(Some(Err(status::watch_canceled()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Hands the client's requests to the hub. After the client's half-close it only keeps the hub's stream open,
+/// until it is aborted with the answers.
+async fn read(
+    mut inbound: Streaming<WatchRequest>,
+    requests: WatchRequests,
+    shard: Arc<Shard>,
+    report: oneshot::Sender<Status>,
+) {
+    loop {
+        let request = match inbound.message().await {
+            Ok(Some(request)) => request,
+            Ok(None) => std::future::pending().await,
+            Err(error) => {
+                let reason = match error.code() {
+                    Code::Cancelled => status::watch_canceled(),
+                    _ => status::translate(error),
+                };
+                // The receiver is gone when the stream is, and then nobody needs the reason.
+                let _ = report.send(reason);
+                return;
+            }
+        };
+        shard.message_received(Rpc::Watch);
+        let handed = match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => requests.create(create).await,
+            Some(RequestUnion::CancelRequest(cancel)) => requests.cancel(cancel.watch_id).await,
+            Some(RequestUnion::ProgressRequest(_)) => requests.progress().await,
+            // etcd ignores a request without content, and one of a kind it does not know.
+            None => Ok(()),
+        };
+        if let Err(error) = handed {
+            let _ = report.send(status::of(&error.into()));
+            return;
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The ordered stop: signal, tell the clients, stop the store, let connections end, all within
+//! [`STOP_MAX`] and [`DRAIN_MAX`].
+
+use std::io;
+use std::time::Duration;
+
+use store::Store;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// SIGTERM and SIGINT, caught from the moment this exists.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next signal's name.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Stops serving. `stopping` tells accept loops, streams and connections; its receivers are gone when they are.
+/// Another signal meanwhile ends the process at once.
+pub(crate) async fn stop(store: &Store, stopping: watch::Sender<bool>, mut signals: Signals) {
+    tokio::spawn(async move {
+        let signal = signals.next().await;
+        tracing::warn!(signal, "stopping at once");
+        std::process::exit(1);
+    });
+    stopping.send_replace(true);
+    // Streams end by themselves now; give their last messages a turn before the store refuses the calls under way.
+    tokio::task::yield_now().await;
+    if tokio::time::timeout(STOP_MAX, store.stop()).await.is_err() {
+        tracing::warn!("the store took too long to stop; the log replays what is missing at the next start");
+    }
+    if tokio::time::timeout(DRAIN_MAX, stopping.closed()).await.is_err() {
+        tracing::info!("some connections were cut off");
+    }
+    tracing::info!("stopped");
+}
+
+/// The longest that the store may take.
+const STOP_MAX: Duration = Duration::from_millis(1000);
+/// The longest that connections may take to end after that.
+const DRAIN_MAX: Duration = Duration::from_millis(300);
