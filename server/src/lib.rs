@@ -7,6 +7,7 @@
 //! | `connection`, `placement` | a client's connection, and which runtime serves it |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `http`, `metrics` | what probes and scrapers ask for |
+//! | `ctl` | the everyday commands of etcdctl |
 //!
 //! No behaviour of a store lives here: checks, order and errors of requests are the store's.
 
@@ -16,6 +17,7 @@ mod bootstrap;
 mod config;
 mod connection;
 mod core;
+mod ctl;
 mod grpc;
 mod http;
 mod logging;
@@ -29,7 +31,10 @@ pub fn run(args: &[String]) -> ExitCode {
     let env: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    member(args.get(1..).unwrap_or_default(), &env)
+    match args.get(1..).unwrap_or_default() {
+        [first, rest @ ..] if first == "ctl" => ctl::run(rest, &env),
+        rest => member(rest, &env),
+    }
 }
 
 fn member(args: &[String], env: &[(String, String)]) -> ExitCode {
