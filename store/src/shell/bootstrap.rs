@@ -27,7 +27,7 @@ use crate::apply::State;
 use crate::backend::{Backend, StateStore, Table};
 use crate::consensus::{LogEntry, LogState, Node, NodeConfig, Tail, TailLimits};
 use crate::env::real::{OsEntropy, RealClock, RealDisk};
-use crate::env::{Clock, DirLock, Disk, Entropy};
+use crate::env::{Clock, DirLock, Disk, Entropy, create_dir_durably};
 use crate::membership::{self, Membership};
 use crate::types::{Index, MemberId, Term};
 use crate::wal::{self, Metadata, Wal, WalError};
@@ -136,7 +136,8 @@ pub(super) fn lock(world: &World, settings: &Settings) -> Result<Box<dyn DirLock
         path: settings.data_dir.clone(),
         source,
     };
-    world.disk.create_dir(&folders.member).map_err(unwritable)?;
+    // Durably: everything below it hangs on its name.
+    create_dir_durably(world.disk.as_ref(), &folders.member).map_err(unwritable)?;
     world
         .disk
         .lock_dir(&folders.member)

@@ -1,6 +1,7 @@
 //! Reading a state back: from the working copy where it is whole, else from the newest snapshot file, out of which a
 //! new working copy is built.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,9 @@ use super::open_error::OpenError;
 use super::snapshots::{self, Item};
 use crate::alarm::Alarms;
 use crate::apply::State;
-use crate::backend::{self, Backend, BackendError, Checkpoint, Import, Load, StateStore, Table, TableWrite};
+use crate::backend::{
+    self, Backend, BackendError, Checkpoint, Import, Load, StateStore, Table, TableWrite, WriteBatch,
+};
 use crate::lease::Lessor;
 use crate::membership::Membership;
 use crate::mvcc::{Mvcc, Restore};
@@ -220,8 +223,19 @@ pub(super) fn emptied(
     applied: Index,
 ) -> Result<Arc<dyn Backend>, OpenError> {
     match &world.backend {
-        // Only simulations bring their own, and theirs never fall behind the log.
-        Some(backend) => Ok(Arc::clone(backend)),
+        // Only simulations bring their own. After a crash it is back at its last flush, which the log's beginning may
+        // have passed.
+        Some(backend) => {
+            let mut batch = WriteBatch::default();
+            for table in Table::ALL {
+                let everything = (Bound::Unbounded, Bound::Unbounded);
+                for (key, _) in backend.scan(table, everything, usize::MAX)? {
+                    batch.remove(table, &key);
+                }
+            }
+            backend.write(batch)?;
+            Ok(Arc::clone(backend))
+        }
         None => Ok(backend::replace(
             &folders.member,
             BackendError::Outdated { applied },

@@ -20,7 +20,7 @@ use super::{history, snapshots};
 use crate::backend::{Backend, StateStore};
 use crate::consensus::Append;
 use crate::env::{Clock, DirLock, Disk, Entropy};
-use crate::types::Index;
+use crate::types::{Index, SharedRevision};
 use crate::wal::Wal;
 
 /// The world of a simulated member.
@@ -149,6 +149,13 @@ impl SimMember {
         Store {
             shared: Arc::clone(&self.shared),
         }
+    }
+
+    /// The applied revisions from `main` on, as far as they are in memory.
+    #[must_use]
+    pub fn committed_from(&self, main: i64) -> Vec<SharedRevision> {
+        let state = self.shared.state.read();
+        state.mvcc.recent().range(main).cloned().collect()
     }
 
     /// Why the member has failed, if it has.
