@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`world`] | time, the queue of what happens next, randomness, the trace |
 //! | [`member`] | what a member is to the simulator: the seam that the store's actors are bound to |
+//! | [`engine`] | the engine as a member |
 //! | [`clients`] | calling and watching clients, and the record of what they saw |
 //! | [`plan`], [`report`] | what a run does, and what came of it |
 //! | [`run`](mod@run) | one run: traffic under crashes, then peace and the demand for progress, then the checks |
@@ -12,6 +13,7 @@
 //! from anything but [`crate::rng`], or iterates in hash order.
 
 pub mod clients;
+pub mod engine;
 pub mod member;
 pub mod plan;
 pub mod report;

@@ -1,0 +1,410 @@
+//! The engine as a member: its actors, its log on a fake disk, its working copy in memory, and its public handle, whose
+//! calls are futures polled between two steps. Nothing of the engine is replaced but the outside.
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::etcdserverpb::watch_request::RequestUnion;
+use proto::etcdserverpb::{WatchRequest, WatchResponse};
+use store::backend::MemoryBackend;
+use store::env::Clock;
+use store::env::fake::{FakeDisk, ManualClock, SeededEntropy};
+use store::error::{Error as StoreError, RequestError, Unavailable};
+use store::shell::sim::{Bugs, SimMember, SimWorld, Step as Part};
+use store::shell::{Settings, Store, WatchRequests, WatchResponses};
+
+use super::member::{Member, MemberNumber, Output, Step, StreamId, Token};
+use super::world::Time;
+use crate::history::Outcome;
+use crate::model::{Answer, Error, Request, Response};
+use crate::rng::Rng;
+
+type Work<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// See the module's description.
+pub struct Engine {
+    settings: Settings,
+    bugs: Bugs,
+    repeats_watch_events: bool,
+    disk: FakeDisk,
+    backend: Arc<MemoryBackend>,
+    clock: ManualClock,
+    entropy: SeededEntropy,
+    running: Option<Running>,
+    outputs: Vec<Output>,
+}
+
+/// What a crash takes.
+struct Running {
+    // Declared before the member, so that calls and streams go first.
+    calls: Vec<(Token, Work<Outcome<Answer>>)>,
+    streams: BTreeMap<StreamId, Stream>,
+    store: Store,
+    member: SimMember,
+    /// The parts whose time has come, beside those that have something to do.
+    due: Vec<Part>,
+    ticks: u64,
+    /// The newest revision told.
+    told: i64,
+    /// After how many watch responses the planted bug repeats one.
+    repeat_every: u64,
+    watch_responses: u64,
+}
+
+/// A watch stream of a client.
+struct Stream {
+    requests: VecDeque<WatchRequest>,
+    state: StreamState,
+}
+
+enum StreamState {
+    Opening(Work<Result<(WatchRequests, WatchResponses), StoreError>>),
+    Open {
+        requests: Arc<WatchRequests>,
+        responses: WatchResponses,
+        sending: Option<Work<()>>,
+    },
+    Ended,
+}
+
+impl Engine {
+    /// A member with an empty disk, and a planted bug perhaps.
+    #[must_use]
+    pub fn new(seed: u64, settings: Settings, bugs: Bugs) -> Self {
+        Engine {
+            settings,
+            bugs,
+            repeats_watch_events: false,
+            disk: FakeDisk::new(seed),
+            backend: Arc::new(MemoryBackend::new()),
+            clock: ManualClock::new(UNIX_MS_START),
+            entropy: SeededEntropy::new(seed),
+            running: None,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// A member whose log segments, checkpoints, snapshot files and memory are so small that a short run meets all of
+    /// their edges.
+    #[must_use]
+    pub fn small(seed: u64, bugs: Bugs) -> Self {
+        let mut settings = Settings::new("/data");
+        settings.limits.wal_segment_bytes = 16 << 10;
+        settings.limits.snapshot_log_bytes = 32 << 10;
+        settings.limits.checkpoint_bytes = 2 << 10;
+        settings.limits.checkpoint_interval = Duration::from_millis(100);
+        settings.limits.recent_bytes = 2 << 10;
+        settings.limits.compaction_step_keys = 2;
+        settings.snapshot_count = 50;
+        settings.snapshot_catchup_entries = 20;
+        Engine::new(seed, settings, bugs)
+    }
+
+    /// Plants one more bug: now and then a watcher gets a response again.
+    #[must_use]
+    pub fn repeating_watch_events(mut self) -> Self {
+        self.repeats_watch_events = true;
+        self
+    }
+
+    fn set_clock(&self, now: Time) {
+        self.clock
+            .advance(Duration::from_nanos(now.saturating_sub(self.clock.now().0)));
+    }
+}
+
+impl Member for Engine {
+    fn start(&mut self, now: Time) -> Result<(), String> {
+        self.set_clock(now);
+        let world = SimWorld {
+            disk: Arc::new(self.disk.clone()),
+            clock: Arc::new(self.clock.clone()),
+            entropy: Arc::new(self.entropy.clone()),
+            backend: Arc::clone(&self.backend) as Arc<_>,
+        };
+        let member =
+            SimMember::open(self.settings.clone(), world, self.bugs).map_err(|error| error.to_string())?;
+        let store = member.store();
+        let mut running = Running {
+            calls: Vec::new(),
+            streams: BTreeMap::new(),
+            store,
+            member,
+            due: vec![Part::Round],
+            repeat_every: if self.repeats_watch_events {
+                REPEAT_EVERY
+            } else {
+                u64::MAX
+            },
+            watch_responses: 0,
+            ticks: 0,
+            told: 0,
+        };
+        running.tell_applied(&mut self.outputs);
+        self.running = Some(running);
+        Ok(())
+    }
+
+    fn crash(&mut self, rng: &mut Rng) {
+        self.running = None;
+        self.disk.crash(rng.next_u64());
+        self.backend.crash();
+    }
+
+    fn arm_crash(&mut self, disk_operations: u64) {
+        self.disk.crash_at(disk_operations);
+    }
+
+    fn call(&mut self, call: Token, request: Request) {
+        if let Some(running) = &mut self.running {
+            running
+                .calls
+                .push((call, Box::pin(ask(running.store.clone(), request))));
+            running.poll(&mut self.outputs);
+        }
+    }
+
+    fn watch(&mut self, stream: StreamId, request: WatchRequest) {
+        if let Some(running) = &mut self.running {
+            let store = &running.store;
+            let stream = running.streams.entry(stream).or_insert_with(|| {
+                let store = store.clone();
+                let opening = Box::pin(async move { store.watch().await });
+                Stream {
+                    requests: VecDeque::new(),
+                    state: StreamState::Opening(opening),
+                }
+            });
+            stream.requests.push_back(request);
+            running.poll(&mut self.outputs);
+        }
+    }
+
+    fn close(&mut self, stream: StreamId) {
+        if let Some(running) = &mut self.running {
+            running.streams.remove(&stream);
+        }
+    }
+
+    fn receive(&mut self, from: MemberNumber, _message: Bytes) {
+        panic!("a single member has no peers, but {from:?} sent something");
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.set_clock(now);
+        if let Some(running) = &mut self.running {
+            running.ticks += 1;
+            running.due = vec![Part::Tick, Part::WatchTick];
+            if running.ticks.is_multiple_of(FLUSH_EVERY_TICKS) {
+                running.due.push(Part::Flush);
+            }
+        }
+    }
+
+    fn step(&mut self, now: Time, rng: &mut Rng) -> Step {
+        self.set_clock(now);
+        let Some(running) = &mut self.running else {
+            return Step::Idle;
+        };
+        let by_time = [Part::Tick, Part::WatchTick, Part::Flush];
+        let member = &running.member;
+        let parts = Part::ALL.into_iter().filter(|part| member.enabled(*part));
+        let parts: Vec<Part> = parts
+            .filter(|part| !by_time.contains(part) || running.due.contains(part))
+            .collect();
+        if parts.is_empty() {
+            return Step::Idle;
+        }
+        let part = *rng.pick(&parts);
+        running.due.retain(|due| *due != part);
+        let outputs = &mut self.outputs;
+        // A broken invariant stops a real process; here it ends the member, and what it half did is never looked at.
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            running.member.step(part);
+            running.tell_applied(outputs);
+            running.poll(outputs);
+        }));
+        if self.disk.crashed() {
+            return Step::Died {
+                reason: format!("no power in {part:?}"),
+                expected: true,
+            };
+        }
+        if let Err(panic) = done {
+            return Step::Died {
+                reason: format!("panic in {part:?}: {}", text_of(&*panic)),
+                expected: false,
+            };
+        }
+        match running.member.fatal() {
+            Some(reason) => Step::Died {
+                reason,
+                expected: false,
+            },
+            None => Step::Worked,
+        }
+    }
+
+    fn take_outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+}
+
+impl Running {
+    fn tell_applied(&mut self, outputs: &mut Vec<Output>) {
+        for revision in self.member.committed_from(self.told + 1) {
+            self.told = revision.main;
+            let events = (0..revision.changes.len())
+                .map(|at| revision.event(at, true))
+                .collect();
+            outputs.push(Output::Applied { events });
+        }
+    }
+
+    /// Lets every call and stream go on as far as it can.
+    fn poll(&mut self, outputs: &mut Vec<Output>) {
+        let mut context = Context::from_waker(Waker::noop());
+        self.calls
+            .retain_mut(|(call, work)| match work.as_mut().poll(&mut context) {
+                Poll::Ready(outcome) => {
+                    outputs.push(Output::Answer { call: *call, outcome });
+                    false
+                }
+                Poll::Pending => true,
+            });
+        let (responses, repeat_every) = (&mut self.watch_responses, self.repeat_every);
+        for (stream, this) in &mut self.streams {
+            this.poll(&mut context, &mut |response| {
+                *responses += 1;
+                if !response.events.is_empty() && responses.is_multiple_of(repeat_every) {
+                    outputs.push(Output::Watch {
+                        stream: *stream,
+                        response: response.clone(),
+                    });
+                }
+                outputs.push(Output::Watch {
+                    stream: *stream,
+                    response,
+                });
+            });
+        }
+    }
+}
+
+impl Stream {
+    fn poll(&mut self, context: &mut Context<'_>, hear: &mut dyn FnMut(WatchResponse)) {
+        if let StreamState::Opening(opening) = &mut self.state {
+            self.state = match opening.as_mut().poll(context) {
+                Poll::Ready(Ok((requests, responses))) => StreamState::Open {
+                    requests: Arc::new(requests),
+                    responses,
+                    sending: None,
+                },
+                Poll::Ready(Err(_)) => StreamState::Ended,
+                Poll::Pending => return,
+            };
+        }
+        let StreamState::Open {
+            requests,
+            responses,
+            sending,
+        } = &mut self.state
+        else {
+            return;
+        };
+        loop {
+            if let Some(work) = sending {
+                if work.as_mut().poll(context).is_pending() {
+                    break;
+                }
+                *sending = None;
+            }
+            let Some(request) = self.requests.pop_front() else {
+                break;
+            };
+            *sending = Some(Box::pin(send(Arc::clone(requests), request)));
+        }
+        while let Poll::Ready(Some(response)) = responses.poll_recv(context) {
+            hear(response);
+        }
+    }
+}
+
+/// Sends a request.
+async fn send(requests: Arc<WatchRequests>, request: WatchRequest) {
+    // Where the store has stopped there is nobody to tell.
+    let _stopped = match request.request_union {
+        Some(RequestUnion::CreateRequest(request)) => requests.create(request).await,
+        Some(RequestUnion::CancelRequest(request)) => requests.cancel(request.watch_id).await,
+        Some(RequestUnion::ProgressRequest(_)) => requests.progress().await,
+        None => Ok(()),
+    };
+}
+
+async fn ask(store: Store, request: Request) -> Outcome<Answer> {
+    let answered = match request {
+        Request::Range(request) => store.range(request).await.map(Response::Range),
+        Request::Put(request) => store.put(request).await.map(Response::Put),
+        Request::DeleteRange(request) => store.delete_range(request).await.map(Response::DeleteRange),
+        Request::Txn(request) => store.txn(request).await.map(Response::Txn),
+        Request::Compact(request) => store.compact(request).await.map(Response::Compact),
+        Request::LeaseGrant(request) => store.lease_grant(request).await.map(Response::LeaseGrant),
+        Request::LeaseRevoke(request) => store.lease_revoke(request).await.map(Response::LeaseRevoke),
+        Request::LeaseKeepAlive(request) => store
+            .lease_keep_alive(request.id)
+            .await
+            .map(Response::LeaseKeepAlive),
+        Request::LeaseTimeToLive(request) => store
+            .lease_time_to_live(request)
+            .await
+            .map(Response::LeaseTimeToLive),
+        Request::LeaseLeases(_) => store.lease_leases().await.map(Response::LeaseLeases),
+    };
+    match answered {
+        Ok(response) => Outcome::Ok(Ok(response)),
+        Err(StoreError::Request(error)) => {
+            refusal(&error).map_or(Outcome::Failed, |error| Outcome::Ok(Err(error)))
+        }
+        Err(StoreError::Unavailable(Unavailable::TooManyRequests)) => Outcome::Failed,
+        Err(StoreError::Unavailable(_)) => Outcome::Unknown,
+    }
+}
+
+/// The model's name of a refusal, where it has one.
+fn refusal(error: &RequestError) -> Option<Error> {
+    Some(match error {
+        RequestError::EmptyKey => Error::EmptyKey,
+        RequestError::KeyNotFound => Error::KeyNotFound,
+        RequestError::ValueProvided => Error::ValueProvided,
+        RequestError::LeaseProvided => Error::LeaseProvided,
+        RequestError::TooManyOps { .. } => Error::TooManyOps,
+        RequestError::DuplicateKey => Error::DuplicateKey,
+        RequestError::InvalidSortOption => Error::InvalidSortOption,
+        RequestError::Compacted { .. } => Error::Compacted,
+        RequestError::FutureRevision { .. } => Error::FutureRev,
+        RequestError::LeaseNotFound { .. } => Error::LeaseNotFound,
+        RequestError::LeaseExists { .. } => Error::LeaseExist,
+        RequestError::LeaseTtlTooLarge { .. } => Error::LeaseTtlTooLarge,
+        _ => return None,
+    })
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no text")
+}
+
+/// When the simulated machine was switched on.
+const UNIX_MS_START: u64 = 1_700_000_000_000;
+/// How often the working copy is flushed without need.
+const FLUSH_EVERY_TICKS: u64 = 20;
+/// See [`Engine::repeating_watch_events`].
+const REPEAT_EVERY: u64 = 10;
