@@ -130,7 +130,9 @@ impl Maintenance {
         }
         let dirty = self.shared.dirty.bytes.load(Ordering::Relaxed);
         let full = dirty >= self.shared.settings.limits.checkpoint_bytes;
-        if !full && now < self.next_checkpoint {
+        // Somebody may be waiting for a compaction to be physical.
+        let compacted = !self.compaction_settled && self.shared.state.read().mvcc.compaction().is_none();
+        if !full && !compacted && now < self.next_checkpoint {
             return None;
         }
         if !self.has_changes() {
