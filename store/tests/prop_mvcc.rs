@@ -105,7 +105,7 @@ impl World {
             Op::Restart => self.restart(),
             Op::Grant(id) => {
                 let request = LeaseGrantRequest { id, ttl: 60 };
-                let applied = self.apply(InternalRaftRequest {
+                let applied = self.apply(&InternalRaftRequest {
                     lease_grant: Some(request),
                     ..Default::default()
                 });
@@ -113,7 +113,7 @@ impl World {
             }
             Op::Revoke(id) => {
                 let request = LeaseRevokeRequest { id };
-                let applied = self.apply(InternalRaftRequest {
+                let applied = self.apply(&InternalRaftRequest {
                     lease_revoke: Some(request),
                     ..Default::default()
                 });
@@ -128,7 +128,7 @@ impl World {
 
     fn put(&mut self, put: PutRequest) {
         let expected = self.model.put_errors(&put, false).map(|()| self.model.put(&put));
-        let applied = self.apply(InternalRaftRequest {
+        let applied = self.apply(&InternalRaftRequest {
             put: Some(put),
             ..Default::default()
         });
@@ -142,7 +142,7 @@ impl World {
 
     fn delete(&mut self, delete: DeleteRangeRequest) {
         let expected = self.model.delete(&delete);
-        let applied = self.apply(InternalRaftRequest {
+        let applied = self.apply(&InternalRaftRequest {
             delete_range: Some(delete),
             ..Default::default()
         });
@@ -167,7 +167,7 @@ impl World {
             );
             return;
         }
-        let applied = self.apply(InternalRaftRequest {
+        let applied = self.apply(&InternalRaftRequest {
             txn: Some(txn),
             ..Default::default()
         });
@@ -202,7 +202,7 @@ impl World {
             revision,
             physical: false,
         };
-        let applied = self.apply(InternalRaftRequest {
+        let applied = self.apply(&InternalRaftRequest {
             compaction: Some(request),
             ..Default::default()
         });
@@ -301,7 +301,7 @@ impl World {
         }
     }
 
-    fn apply(&mut self, request: InternalRaftRequest) -> Applied {
+    fn apply(&mut self, request: &InternalRaftRequest) -> Applied {
         let index = self.state.applied().next();
         let entry = CommittedEntry {
             term: Term(1),

@@ -287,3 +287,6 @@ fn header(revision: i64) -> Option<ResponseHeader> {
         ..ResponseHeader::default()
     })
 }
+
+#[cfg(test)]
+mod tests;

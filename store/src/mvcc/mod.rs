@@ -288,3 +288,6 @@ fn live(slot: &key_index::KeyIndex) -> Option<Live<'_>> {
         value,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! What the property test (`tests/prop_mvcc.rs`) does not reach: hashes to the byte, kept hashes, limits of memory.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+
+use super::*;
+use crate::types::Change;
+
+fn put(mvcc: &mut Mvcc, key: &'static str, value: &'static str) {
+    let mut txn = mvcc.begin();
+    txn.put(key.into(), value.into(), LeaseId(0));
+    assert!(txn.commit().is_some());
+}
+
+fn delete(mvcc: &mut Mvcc, key: &'static str) {
+    let mut txn = mvcc.begin();
+    assert_eq!(txn.delete_range(&KeyRange::single(key.into())).len(), 1);
+    assert!(txn.commit().is_some());
+}
+
+/// Everything ever written, while memory has not let go of it.
+fn history(mvcc: &Mvcc) -> Vec<Change> {
+    mvcc.recent()
+        .range(0)
+        .flat_map(|revision| revision.changes.clone())
+        .collect()
+}
+
+fn hash(mvcc: &Mvcc, stored: &[Change], compacted: i64, revision: i64, set: KeepSet) -> u32 {
+    let mut hash = HashKv::new(mvcc, compacted, revision, set);
+    stored.iter().for_each(|change| hash.feed_from(mvcc, change));
+    hash.finish().hash
+}
+
+/// The hash over these revisions, written out by hand.
+fn by_hand(changes: &[&Change]) -> u32 {
+    let mut bytes = b"key".to_vec();
+    for change in changes {
+        bytes.extend(change.revision.main.to_be_bytes());
+        bytes.push(b'_');
+        bytes.extend(change.revision.sub.to_be_bytes());
+        let mut kv = change.kv.clone();
+        if change.tombstone {
+            bytes.push(b't');
+            kv = KeyValue {
+                key: kv.key,
+                ..KeyValue::default()
+            };
+        }
+        bytes.extend(kv.encode_to_vec());
+    }
+    crc32c::crc32c(&bytes)
+}
+
+#[test]
+fn an_empty_store_hashes_the_name_alone() {
+    let mvcc = Mvcc::new();
+    assert_eq!(hash(&mvcc, &[], -1, 1, KeepSet::Request), crc32c::crc32c(b"key"));
+}
+
+#[test]
+fn a_version_overwritten_before_the_hash_revision_is_left_out() {
+    let mut mvcc = Mvcc::new();
+    put(&mut mvcc, "a", "1");
+    put(&mut mvcc, "a", "2");
+    put(&mut mvcc, "a", "3");
+    mvcc.compact(3).unwrap();
+    let all = history(&mvcc);
+    // Compaction keeps 3.0, yet at revision 4 the keep set has only 4.0.
+    assert_eq!(hash(&mvcc, &all, 3, 4, KeepSet::Request), by_hand(&[&all[2]]));
+    assert_eq!(hash(&mvcc, &all, 3, 3, KeepSet::Request), by_hand(&[&all[1]]));
+}
+
+#[test]
+fn an_empty_keep_set_lets_everything_through() {
+    let mut mvcc = Mvcc::new();
+    put(&mut mvcc, "a", "1");
+    put(&mut mvcc, "a", "2");
+    delete(&mut mvcc, "a");
+    mvcc.compact(4).unwrap();
+    let all = history(&mvcc);
+    // But for the tombstone exactly at the compacted revision.
+    assert_eq!(
+        hash(&mvcc, &all, 4, 4, KeepSet::Request),
+        by_hand(&[&all[0], &all[1]])
+    );
+    assert_eq!(hash(&mvcc, &all[2..], 4, 4, KeepSet::Request), by_hand(&[]));
+}
+
+#[test]
+fn the_hash_of_a_compaction_keeps_its_tombstone() {
+    let mut mvcc = Mvcc::new();
+    put(&mut mvcc, "a", "1");
+    mvcc.compact(2).unwrap();
+    put(&mut mvcc, "a", "2");
+    delete(&mut mvcc, "a");
+    let all = history(&mvcc);
+    mvcc.compact(4).unwrap();
+    assert_eq!(
+        mvcc.compaction().map(|c| (c.revision, c.previous)),
+        Some((4, Some(2)))
+    );
+    // Every key is dead, and the filter is on all the same: 2.0, at the previous compaction, is out.
+    assert_eq!(
+        hash(&mvcc, &all, 2, 4, KeepSet::Compaction),
+        by_hand(&[&all[1], &all[2]])
+    );
+    assert_eq!(
+        hash(&mvcc, &all, 2, 4, KeepSet::Request),
+        by_hand(&[&all[0], &all[1], &all[2]])
+    );
+}
+
+#[test]
+fn the_hashes_of_ten_compactions_are_kept() {
+    let mut mvcc = Mvcc::new();
+    (0..20).for_each(|_| put(&mut mvcc, "a", "v"));
+    let kept = |revision| KvHash {
+        hash: 7,
+        compact_revision: -1,
+        hash_revision: revision,
+    };
+    (2..13).for_each(|revision| mvcc.store_compaction_hash(kept(revision)));
+    mvcc.compact(15).unwrap();
+    let requested = 2;
+    assert_eq!(
+        mvcc.hash_plan(2),
+        Err(RequestError::Compacted {
+            requested,
+            compacted: 15
+        })
+    );
+    assert_eq!(mvcc.hash_plan(3), Ok(HashPlan::Kept(kept(3))));
+    assert_eq!(
+        mvcc.hash_plan(0),
+        Ok(HashPlan::Compute {
+            compacted: 15,
+            revision: 21
+        })
+    );
+    assert_eq!(
+        mvcc.hash_plan(22),
+        Err(RequestError::FutureRevision {
+            requested: 22,
+            current: 21
+        })
+    );
+    // After "compact 0" on a fresh store, 0 is no longer the current revision.
+    mvcc.store_compaction_hash(kept(0));
+    assert_eq!(mvcc.hash_plan(0), Ok(HashPlan::Kept(kept(0))));
+}
+
+#[test]
+fn memory_lets_go_of_checkpointed_revisions_only() {
+    let mut mvcc = Mvcc::new();
+    mvcc.set_recent_bytes_max(0);
+    (0..5).for_each(|_| put(&mut mvcc, "a", "v"));
+    assert_eq!(mvcc.recent().first(), 2);
+    mvcc.checkpointed(4);
+    assert_eq!((mvcc.recent().first(), mvcc.recent().range(0).count()), (5, 2));
+    assert!(mvcc.recent().get(4).is_none() && mvcc.recent().get(7).is_none());
+    assert_eq!(mvcc.recent().range(6).map(|r| r.main).collect::<Vec<_>>(), [6]);
+    mvcc.checkpointed(6);
+    assert_eq!((mvcc.recent().first(), mvcc.recent().bytes()), (7, 0));
+    mvcc.verify();
+}
+
+#[test]
+fn a_hole_is_named_only_where_the_answer_needs_it() {
+    let mut mvcc = Mvcc::new();
+    for key in ["a", "b", "c"] {
+        put(&mut mvcc, key, "old");
+    }
+    for key in ["a", "b", "c"] {
+        put(&mut mvcc, key, "new");
+    }
+    mvcc.set_recent_bytes_max(0);
+    mvcc.checkpointed(7);
+    let at = |revision, limit, keys_only| RangeRequest {
+        key: "a".into(),
+        range_end: "z".into(),
+        revision,
+        limit,
+        keys_only,
+        ..RangeRequest::default()
+    };
+    let missing = |request: &RangeRequest| mvcc.range(request).unwrap().missing();
+    assert_eq!(missing(&at(0, 0, false)), []);
+    assert_eq!(
+        missing(&at(5, 0, false)),
+        [Revision::new(3, 0), Revision::new(4, 0)]
+    );
+    assert_eq!(missing(&at(4, 1, false)), [Revision::new(2, 0)]);
+    assert_eq!(missing(&at(4, 0, true)), []);
+    let old = |main, key: &'static str| KeyValue {
+        key: key.into(),
+        create_revision: main,
+        mod_revision: main,
+        version: 1,
+        value: "old".into(),
+        lease: 5,
+    };
+    let fetched = BTreeMap::from([(Revision::new(2, 0), old(2, "a"))]);
+    let response = mvcc.range(&at(4, 1, false)).unwrap().finish(&fetched);
+    assert_eq!(
+        (response.kvs, response.count, response.more),
+        (vec![old(2, "a")], 3, true)
+    );
+}
+
+#[test]
+fn a_large_value_is_shared_and_a_small_one_copied() {
+    let entry = Bytes::from(vec![7; 100]);
+    assert_eq!(own(entry.slice(50..), 100).as_ptr(), entry[50..].as_ptr());
+    assert_ne!(own(entry.slice(51..), 100).as_ptr(), entry[51..].as_ptr());
+}
+
+#[test]
+#[should_panic(expected = "a transaction with 1 changes was given up")]
+fn a_transaction_is_not_given_up() {
+    let mut mvcc = Mvcc::new();
+    mvcc.begin().put("a".into(), Bytes::new(), LeaseId(0));
+}
