@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::config::{ETCD_VERSION, GIT_SHA, Settings, TAFFRAIL_VERSION};
 use crate::connection::Role;
 use crate::core::{self, Core};
+use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
 use crate::metrics::HealthCounts;
 use crate::placement::Placement;
@@ -149,6 +150,7 @@ fn cores(
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     let shards: Arc<[Arc<Shard>]> = (0..count).map(|_| Shard::new()).collect();
     let health = Arc::new(HealthCounts::default());
+    let (requests, answers) = (Backlog::of_requests(), Backlog::of_answers());
     shards
         .iter()
         .map(|shard| {
@@ -157,6 +159,8 @@ fn cores(
                 limits: settings.connection,
                 shard: shard.clone(),
                 shards: shards.clone(),
+                requests: requests.clone(),
+                answers: answers.clone(),
                 health: health.clone(),
                 leaderless: leaderless.clone(),
                 stopping: stopping.clone(),

@@ -1,6 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2 by its first bytes, gRPC or plain HTTP by its content type.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use ::http::{Request, Response, Version, header};
 use bytes::Bytes;
+use futures_util::future::Either;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
@@ -78,17 +80,18 @@ fn builder(limits: ConnectionSettings) -> Builder<TokioExecutor> {
     builder
 }
 
-async fn dispatch(
+fn dispatch(
     core: Arc<Core>,
     role: Role,
     request: Request<Incoming>,
-) -> Result<Response<AnyBody>, Infallible> {
+) -> impl Future<Output = Result<Response<AnyBody>, Infallible>> {
     if role == Role::Client && is_grpc(&request) {
-        Ok(grpc::serve(core, request).await.map(AnyBody::Grpc))
+        Either::Left(async move { Ok(grpc::serve(core, request).await.map(AnyBody::Grpc)) })
     } else {
         // Boxed, so that the rare request does not make every call's future larger.
-        let response = Box::pin(http::serve(&core, role, &request)).await;
-        Ok(response.map(AnyBody::Http))
+        Either::Right(Box::pin(async move {
+            Ok(http::serve(&core, role, &request).await.map(AnyBody::Http))
+        }))
     }
 }
 
@@ -148,3 +151,17 @@ const SEND_BUFFER_BYTES: usize = 1 << 20;
 const PENDING_RESETS_MAX: usize = 1024;
 /// An HTTP/1.1 request's headers must be there by then.
 const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The future of a call is moved into a task of its own: its size is paid for with every request.
+    #[test]
+    fn the_future_of_a_call_stays_small() {
+        fn size<F>(_: impl Fn(Arc<Core>, Role, Request<Incoming>) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(dispatch) <= 1024, "{} bytes", size(dispatch));
+    }
+}

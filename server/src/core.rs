@@ -7,6 +7,7 @@ use store::Store;
 use tokio::sync::watch;
 
 use crate::config::ConnectionSettings;
+use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
 use crate::metrics::HealthCounts;
 
@@ -18,6 +19,10 @@ pub(crate) struct Core {
     pub(crate) shard: Arc<Shard>,
     /// What all runtimes count.
     pub(crate) shards: Arc<[Arc<Shard>]>,
+    /// Requests received in part, of all runtimes.
+    pub(crate) requests: Arc<Backlog>,
+    /// Large answers not yet sent, of all runtimes.
+    pub(crate) answers: Arc<Backlog>,
     /// Outcomes of health checks, of all runtimes.
     pub(crate) health: Arc<HealthCounts>,
     /// True once this member has been without leader for [`LEADERLESS_ELECTIONS`] election timeouts.

@@ -3,31 +3,27 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
-use http::{Request, Response};
+use http::Request;
 use proto::health::health_check_response::ServingStatus;
 use proto::health::{HealthCheckRequest, HealthCheckResponse};
-use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::guard::Guarded;
 use super::meter::RequestBody;
 use super::rpc::Rpc;
-use super::{server_stream, unary};
+use super::{Answering, server_stream, unary};
 use crate::core::Core;
 
-pub(super) async fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
     match rpc {
-        Rpc::HealthCheck => {
-            unary(core, request, |q: HealthCheckRequest| async move {
-                match q.service.as_str() {
-                    "" => Ok(tonic::Response::new(response(ServingStatus::Serving))),
-                    _ => Err(Status::new(Code::NotFound, "unknown service")),
-                }
-            })
-            .await
-        }
+        Rpc::HealthCheck => unary(core, request, move |q: HealthCheckRequest| async move {
+            match q.service.as_str() {
+                "" => Ok(tonic::Response::new(response(ServingStatus::Serving))),
+                _ => Err(Status::new(Code::NotFound, "unknown service")),
+            }
+        }),
         _ => {
-            server_stream(core, request, |q: HealthCheckRequest| async move {
+            server_stream(core, request, move |q: HealthCheckRequest| async move {
                 let status = if q.service.is_empty() {
                     ServingStatus::Serving
                 } else {
@@ -38,7 +34,6 @@ pub(super) async fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBo
                 let states = stream::iter([Ok(response(status))]).chain(stream::pending());
                 Ok(tonic::Response::new(Guarded::new(core, false, states)))
             })
-            .await
         }
     }
 }

@@ -3,37 +3,80 @@
 use std::sync::Arc;
 
 use futures_util::stream;
-use http::{Request, Response};
-use proto::etcdserverpb::RangeStreamResponse;
-use tonic::body::Body;
+use http::Request;
+use proto::etcdserverpb::response_op::Response as OpResponse;
+use proto::etcdserverpb::{
+    DeleteRangeRequest, DeleteRangeResponse, RangeRequest, RangeResponse, RangeStreamResponse, ResponseOp,
+    TxnResponse,
+};
+use proto::mvccpb::KeyValue;
 
 use super::meter::RequestBody;
 use super::rpc::Rpc;
-use super::{answer, server_stream, status, unary};
+use super::{Answering, answer, large_answer, server_stream, status, unary};
 use crate::core::Core;
 
-pub(super) async fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
     let store = &core.store;
     match rpc {
-        Rpc::Range => unary(core, request, |q| async move { answer(store.range(q).await) }).await,
-        Rpc::Put => unary(core, request, |q| async move { answer(store.put(q).await) }).await,
-        Rpc::DeleteRange => {
-            unary(
-                core,
-                request,
-                |q| async move { answer(store.delete_range(q).await) },
-            )
-            .await
-        }
-        Rpc::Txn => unary(core, request, |q| async move { answer(store.txn(q).await) }).await,
-        Rpc::Compact => unary(core, request, |q| async move { answer(store.compact(q).await) }).await,
-        Rpc::RangeStream => range_stream(core, request).await,
+        Rpc::Range => unary(core, request, move |q: RangeRequest| async move {
+            if !q.range_end.is_empty() {
+                core.answers.room().await?;
+            }
+            large_answer(core, store.range(q).await, range_bytes)
+        }),
+        Rpc::Put => unary(core, request, move |q| async move { answer(store.put(q).await) }),
+        Rpc::DeleteRange => unary(core, request, move |q: DeleteRangeRequest| async move {
+            if q.prev_kv {
+                core.answers.room().await?;
+            }
+            large_answer(core, store.delete_range(q).await, delete_bytes)
+        }),
+        Rpc::Txn => unary(core, request, move |q| async move {
+            core.answers.room().await?;
+            large_answer(core, store.txn(q).await, txn_bytes)
+        }),
+        Rpc::Compact => unary(
+            core,
+            request,
+            move |q| async move { answer(store.compact(q).await) },
+        ),
+        Rpc::RangeStream => range_stream(core, request),
         other => unreachable!("{other:?} is no RPC of KV"),
     }
 }
 
-async fn range_stream(core: &Arc<Core>, request: Request<RequestBody>) -> Response<Body> {
-    server_stream(core, request, |q| async {
+/// About what key-value pairs take in memory.
+fn pairs_bytes(pairs: &[KeyValue]) -> usize {
+    pairs
+        .iter()
+        .map(|kv| size_of::<KeyValue>() + kv.key.len() + kv.value.len())
+        .sum()
+}
+
+fn range_bytes(answer: &RangeResponse) -> usize {
+    pairs_bytes(&answer.kvs)
+}
+
+fn delete_bytes(answer: &DeleteRangeResponse) -> usize {
+    pairs_bytes(&answer.prev_kvs)
+}
+
+fn txn_bytes(answer: &TxnResponse) -> usize {
+    let bytes = |op: &ResponseOp| match &op.response {
+        Some(OpResponse::ResponseRange(answer)) => range_bytes(answer),
+        Some(OpResponse::ResponseDeleteRange(answer)) => delete_bytes(answer),
+        Some(OpResponse::ResponseTxn(answer)) => txn_bytes(answer),
+        Some(OpResponse::ResponsePut(answer)) => {
+            answer.prev_kv.as_slice().iter().map(|kv| kv.value.len()).sum()
+        }
+        None => 0,
+    };
+    answer.responses.iter().map(bytes).sum()
+}
+
+fn range_stream(core: &Arc<Core>, request: Request<RequestBody>) -> Answering<'_> {
+    server_stream(core, request, move |q| async {
         let parts = core.store.range_stream(q);
         let shard = core.shard.clone();
         let messages = stream::unfold((parts, shard), |(mut parts, shard)| async {
@@ -50,5 +93,4 @@ async fn range_stream(core: &Arc<Core>, request: Request<RequestBody>) -> Respon
         });
         Ok(tonic::Response::new(messages))
     })
-    .await
 }

@@ -3,51 +3,34 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, stream};
-use http::{Request, Response};
+use http::Request;
 use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest};
-use tonic::body::Body;
 use tonic::{Status, Streaming};
 
 use super::guard::Guarded;
 use super::meter::RequestBody;
 use super::rpc::Rpc;
-use super::{answer, bidi_stream, requires_leader, status, unary};
+use super::{Answering, answer, bidi_stream, requires_leader, status, unary};
 use crate::core::Core;
 
-pub(super) async fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
     let store = &core.store;
     match rpc {
-        Rpc::LeaseGrant => {
-            unary(
-                core,
-                request,
-                |q| async move { answer(store.lease_grant(q).await) },
-            )
-            .await
-        }
-        Rpc::LeaseRevoke => {
-            unary(
-                core,
-                request,
-                |q| async move { answer(store.lease_revoke(q).await) },
-            )
-            .await
-        }
-        Rpc::LeaseTimeToLive => {
-            unary(core, request, |q| async move {
-                answer(store.lease_time_to_live(q).await)
-            })
-            .await
-        }
-        Rpc::LeaseLeases => {
-            unary(core, request, |_: LeaseLeasesRequest| async move {
-                answer(store.lease_leases().await)
-            })
-            .await
-        }
+        Rpc::LeaseGrant => unary(core, request, move |q| async move {
+            answer(store.lease_grant(q).await)
+        }),
+        Rpc::LeaseRevoke => unary(core, request, move |q| async move {
+            answer(store.lease_revoke(q).await)
+        }),
+        Rpc::LeaseTimeToLive => unary(core, request, move |q| async move {
+            answer(store.lease_time_to_live(q).await)
+        }),
+        Rpc::LeaseLeases => unary(core, request, move |_: LeaseLeasesRequest| async move {
+            answer(store.lease_leases().await)
+        }),
         Rpc::LeaseKeepAlive => {
             let requires_leader = requires_leader(request.headers());
-            bidi_stream(core, request, |requests| async move {
+            bidi_stream(core, request, move |requests| async move {
                 let renewals = renewals(core.clone(), requests);
                 Ok(tonic::Response::new(Guarded::new(
                     core,
@@ -55,7 +38,6 @@ pub(super) async fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBo
                     renewals,
                 )))
             })
-            .await
         }
         other => unreachable!("{other:?} is no RPC of Lease"),
     }

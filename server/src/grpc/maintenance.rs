@@ -2,42 +2,36 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::Request;
 use proto::etcdserverpb::{
     AlarmMember, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest,
     StatusRequest, StatusResponse,
 };
-use tonic::body::Body;
 
 use super::meter::RequestBody;
 use super::rpc::Rpc;
-use super::{answer, unary};
+use super::{Answering, answer, unary};
 use crate::config::{ETCD_VERSION, STORAGE_VERSION};
 use crate::core::Core;
 
-pub(super) async fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
     let store = &core.store;
     match rpc {
-        Rpc::Alarm => unary(core, request, |q| async move { answer(store.alarm(q).await) }).await,
-        Rpc::HashKv => {
-            unary(core, request, |q: HashKvRequest| async move {
-                answer(store.hash_kv(q.revision).await)
-            })
-            .await
-        }
-        Rpc::Status => {
-            unary(core, request, |_: StatusRequest| async {
-                Ok(tonic::Response::new(status_response(&store.status())))
-            })
-            .await
-        }
+        Rpc::Alarm => unary(
+            core,
+            request,
+            move |q| async move { answer(store.alarm(q).await) },
+        ),
+        Rpc::HashKv => unary(core, request, move |q: HashKvRequest| async move {
+            answer(store.hash_kv(q.revision).await)
+        }),
+        Rpc::Status => unary(core, request, move |_: StatusRequest| async {
+            Ok(tonic::Response::new(status_response(&store.status())))
+        }),
         // Space is reclaimed continuously: there is nothing to do, and etcd's answer has no header either.
-        Rpc::Defragment => {
-            unary(core, request, |_: DefragmentRequest| async {
-                Ok(tonic::Response::new(DefragmentResponse::default()))
-            })
-            .await
-        }
+        Rpc::Defragment => unary(core, request, move |_: DefragmentRequest| async {
+            Ok(tonic::Response::new(DefragmentResponse::default()))
+        }),
         other => unreachable!("{other:?} is not served here"),
     }
 }

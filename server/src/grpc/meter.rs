@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tonic::Code;
+use tonic::{Code, Status};
 
+use super::backlog::{Backlog, Held};
 use super::rpc::{Kind, Rpc};
 
 /// The counts of one runtime.
@@ -120,35 +121,57 @@ impl Drop for Call {
     }
 }
 
-/// A request's body, its bytes counted.
+/// A request's body, its bytes counted, and bounded together with those of other requests received in part.
 pub(super) struct RequestBody {
     inner: Incoming,
     shard: Arc<Shard>,
+    backlog: Option<Arc<Backlog>>,
+    received: usize,
+    held: Option<Held>,
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, shard: Arc<Shard>) -> RequestBody {
-        RequestBody { inner, shard }
+    /// With a `backlog` for a body that is read whole before it is served.
+    pub(super) fn new(inner: Incoming, shard: Arc<Shard>, backlog: Option<Arc<Backlog>>) -> RequestBody {
+        RequestBody {
+            inner,
+            shard,
+            backlog,
+            received: 0,
+            held: None,
+        }
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), Status> {
+        self.shard
+            .received_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.received += bytes;
+        match &self.backlog {
+            Some(backlog) if self.received > PART_BYTES_UNCOUNTED => {
+                self.held.get_or_insert_with(|| backlog.hold(0)).grow(bytes)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
+            && let Err(refusal) = self.count(data.len())
         {
-            self.shard
-                .received_bytes
-                .fetch_add(data.len() as u64, Ordering::Relaxed);
+            return Poll::Ready(Some(Err(refusal)));
         }
-        polled
+        polled.map_err(|error| Status::from_error(error.into()))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -165,29 +188,36 @@ pub(crate) struct AnswerBody {
     inner: tonic::body::Body,
     /// Absent for what is no known RPC.
     call: Option<Call>,
+    /// What a large answer takes until it is sent.
+    _held: Option<Arc<Held>>,
 }
 
 impl AnswerBody {
-    pub(super) fn new(inner: tonic::body::Body, call: Call) -> AnswerBody {
+    pub(super) fn new(inner: tonic::body::Body, call: Call, held: Option<Arc<Held>>) -> AnswerBody {
         AnswerBody {
             inner,
             call: Some(call),
+            _held: held,
         }
     }
 
     pub(super) fn uncounted(inner: tonic::body::Body) -> AnswerBody {
-        AnswerBody { inner, call: None }
+        AnswerBody {
+            inner,
+            call: None,
+            _held: None,
+        }
     }
 }
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = tonic::Status;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         if let (Poll::Ready(Some(Ok(frame))), Some(call)) = (&polled, &mut self.call) {
             if let Some(data) = frame.data_ref() {
@@ -216,6 +246,9 @@ pub(super) fn code_of(headers: &http::HeaderMap) -> Option<Code> {
         .get("grpc-status")
         .map(|value| Code::from_bytes(value.as_bytes()))
 }
+
+/// So much of a request may be there in part without being counted: most never touch a shared counter.
+const PART_BYTES_UNCOUNTED: usize = 8 << 10;
 
 /// gRPC's codes by number, under the names that Go gives them.
 pub(crate) const CODES: [&str; 17] = [

@@ -6,6 +6,7 @@
 //! faster replaces [`unary`], [`server_stream`] and [`bidi_stream`].
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
@@ -17,11 +18,13 @@ use tonic::body::Body;
 use tonic::server::{Grpc, ServerStreamingService, StreamingService, UnaryService};
 use tonic::{Code, Status, Streaming};
 
+use self::backlog::{COUNTED_BYTES_MIN, Held};
 use self::codec::Wire;
 use self::meter::{AnswerBody, Call, RequestBody};
-use self::rpc::Rpc;
+use self::rpc::{Kind, Rpc};
 use crate::core::Core;
 
+pub(crate) mod backlog;
 mod cluster;
 mod codec;
 mod guard;
@@ -47,28 +50,30 @@ pub(crate) async fn serve(core: Arc<Core>, request: Request<Incoming>) -> Respon
     if let Err(refusal) = gate(&core, request.headers()) {
         return finish(refusal.into_http(), call);
     }
-    let request = request.map(|body| RequestBody::new(body, core.shard.clone()));
+    let (_, _, kind) = rpc.names();
+    let backlog = (kind != Kind::BidiStream).then(|| core.requests.clone());
+    let request = request.map(|body| RequestBody::new(body, core.shard.clone(), backlog));
     let response = route(&core, rpc, request).await;
     finish(response, call)
 }
 
-async fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
     match rpc {
         Rpc::Range | Rpc::RangeStream | Rpc::Put | Rpc::DeleteRange | Rpc::Txn | Rpc::Compact => {
-            kv::serve(core, rpc, request).await
+            kv::serve(core, rpc, request)
         }
-        Rpc::Watch => watch::serve(core, request).await,
+        Rpc::Watch => watch::serve(core, request),
         Rpc::LeaseGrant
         | Rpc::LeaseRevoke
         | Rpc::LeaseKeepAlive
         | Rpc::LeaseTimeToLive
-        | Rpc::LeaseLeases => lease::serve(core, rpc, request).await,
-        Rpc::MemberList => cluster::serve(core, request).await,
-        Rpc::Alarm | Rpc::Status | Rpc::Defragment | Rpc::HashKv => {
-            maintenance::serve(core, rpc, request).await
-        }
-        Rpc::HealthCheck | Rpc::HealthWatch => health::serve(core, rpc, request).await,
-        _ => status::not_supported(rpc.names().1).into_http(),
+        | Rpc::LeaseLeases => lease::serve(core, rpc, request),
+        Rpc::MemberList => cluster::serve(core, request),
+        Rpc::Alarm | Rpc::Status | Rpc::Defragment | Rpc::HashKv => maintenance::serve(core, rpc, request),
+        Rpc::HealthCheck | Rpc::HealthWatch => health::serve(core, rpc, request),
+        _ => Box::pin(std::future::ready(
+            status::not_supported(rpc.names().1).into_http(),
+        )),
     }
 }
 
@@ -91,9 +96,10 @@ fn requires_leader(headers: &HeaderMap) -> bool {
 }
 
 /// Notes how the call ended if it has, and translates what tonic says in its own words.
-fn finish(response: Response<Body>, mut call: Call) -> Response<AnswerBody> {
+fn finish(mut response: Response<Body>, mut call: Call) -> Response<AnswerBody> {
     let Some(code) = meter::code_of(response.headers()) else {
-        return response.map(|body| AnswerBody::new(body, call));
+        let held = response.extensions_mut().remove::<Arc<Held>>();
+        return response.map(|body| AnswerBody::new(body, call, held));
     };
     let response = match Status::from_header_map(response.headers()) {
         Some(status) if code == Code::OutOfRange => {
@@ -106,8 +112,12 @@ fn finish(response: Response<Body>, mut call: Call) -> Response<AnswerBody> {
             response
         }
     };
-    response.map(|body| AnswerBody::new(body, call))
+    response.map(|body| AnswerBody::new(body, call, None))
 }
+
+/// A call under way. Boxed once, at the exact size of its RPC, so that the task that carries the call stays small
+/// to allocate and to move: as one future of plain values every call was as large as the largest, 5 KB.
+type Answering<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 
 /// A store's answer as an RPC's.
 fn answer<A>(result: Result<A, Error>) -> Result<tonic::Response<A>, Status> {
@@ -117,49 +127,72 @@ fn answer<A>(result: Result<A, Error>) -> Result<tonic::Response<A>, Status> {
     }
 }
 
-async fn unary<Q, A, F, T>(core: &Core, request: Request<RequestBody>, handler: F) -> Response<Body>
+/// As [`answer`], for an answer that may be large: `bytes` of it are held until it is sent.
+fn large_answer<A>(
+    core: &Core,
+    result: Result<A, Error>,
+    bytes: impl FnOnce(&A) -> usize,
+) -> Result<tonic::Response<A>, Status> {
+    let mut response = answer(result)?;
+    let bytes = bytes(response.get_ref());
+    if bytes >= COUNTED_BYTES_MIN {
+        response
+            .extensions_mut()
+            .insert(Arc::new(core.answers.hold(bytes)));
+    }
+    Ok(response)
+}
+
+/// A unary call.
+fn unary<'a, Q, A, F, T>(core: &'a Core, request: Request<RequestBody>, handler: F) -> Answering<'a>
 where
     Q: Message + Default + 'static,
     A: Message + 'static,
-    F: FnMut(Q) -> T,
-    T: Future<Output = Result<tonic::Response<A>, Status>>,
+    F: FnMut(Q) -> T + Send + 'a,
+    T: Future<Output = Result<tonic::Response<A>, Status>> + Send + 'a,
 {
-    Grpc::new(Wire::<Q, A>::new())
-        .max_decoding_message_size(core.limits.message_bytes_max)
-        .unary(Unary(handler), request)
-        .await
+    Box::pin(async move {
+        Grpc::new(Wire::<Q, A>::new())
+            .max_decoding_message_size(core.limits.message_bytes_max)
+            .unary(Unary(handler), request)
+            .await
+    })
 }
 
-async fn server_stream<Q, A, S, F, T>(
-    core: &Core,
+fn server_stream<'a, Q, A, S, F, T>(
+    core: &'a Core,
     request: Request<RequestBody>,
     handler: F,
-) -> Response<Body>
+) -> Answering<'a>
 where
     Q: Message + Default + 'static,
     A: Message + 'static,
     S: Stream<Item = Result<A, Status>> + Send + 'static,
-    F: FnMut(Q) -> T,
-    T: Future<Output = Result<tonic::Response<S>, Status>>,
+    F: FnMut(Q) -> T + Send + 'a,
+    T: Future<Output = Result<tonic::Response<S>, Status>> + Send + 'a,
 {
-    Grpc::new(Wire::<Q, A>::new())
-        .max_decoding_message_size(core.limits.message_bytes_max)
-        .server_streaming(ServerStream(handler), request)
-        .await
+    Box::pin(async move {
+        Grpc::new(Wire::<Q, A>::new())
+            .max_decoding_message_size(core.limits.message_bytes_max)
+            .server_streaming(ServerStream(handler), request)
+            .await
+    })
 }
 
-async fn bidi_stream<Q, A, S, F, T>(core: &Core, request: Request<RequestBody>, handler: F) -> Response<Body>
+fn bidi_stream<'a, Q, A, S, F, T>(core: &'a Core, request: Request<RequestBody>, handler: F) -> Answering<'a>
 where
     Q: Message + Default + 'static,
     A: Message + 'static,
     S: Stream<Item = Result<A, Status>> + Send + 'static,
-    F: FnMut(Streaming<Q>) -> T + Send,
-    T: Future<Output = Result<tonic::Response<S>, Status>>,
+    F: FnMut(Streaming<Q>) -> T + Send + 'a,
+    T: Future<Output = Result<tonic::Response<S>, Status>> + Send + 'a,
 {
-    Grpc::new(Wire::<Q, A>::new())
-        .max_decoding_message_size(core.limits.message_bytes_max)
-        .streaming(BidiStream(handler), request)
-        .await
+    Box::pin(async move {
+        Grpc::new(Wire::<Q, A>::new())
+            .max_decoding_message_size(core.limits.message_bytes_max)
+            .streaming(BidiStream(handler), request)
+            .await
+    })
 }
 
 /// Makes tonic's service of a handler.

@@ -9,28 +9,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
-use http::{Request, Response};
+use http::Request;
 use proto::etcdserverpb::{WatchRequest, WatchResponse, watch_request::RequestUnion};
 use store::shell::{WatchRequests, WatchResponses};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tonic::body::Body;
 use tonic::{Code, Status, Streaming};
 
 use super::guard::Guarded;
 use super::meter::{RequestBody, Shard};
 use super::rpc::Rpc;
-use super::{bidi_stream, requires_leader, status};
+use super::{Answering, bidi_stream, requires_leader, status};
 use crate::core::Core;
 
-pub(super) async fn serve(core: &Arc<Core>, request: Request<RequestBody>) -> Response<Body> {
+pub(super) fn serve(core: &Arc<Core>, request: Request<RequestBody>) -> Answering<'_> {
     let requires_leader = requires_leader(request.headers());
-    bidi_stream(core, request, |requests| async move {
+    bidi_stream(core, request, move |requests| async move {
         let opened = core.store.watch().await.map_err(|error| status::of(&error))?;
         let answers = Answers::start(core, requests, opened);
         Ok(tonic::Response::new(Guarded::new(core, requires_leader, answers)))
     })
-    .await
 }
 
 /// The answers of one watch stream; dropping it ends the stream in the hub.
