@@ -114,6 +114,9 @@ impl Driver {
             return;
         }
         self.member.round(self.now(), out);
+        if !*self.shared.ready.borrow() && self.member.known() {
+            self.shared.ready.send_replace(true);
+        }
         for output in out.drain(..) {
             match output {
                 Output::Append(append) => self.log.append(append),
@@ -152,9 +155,6 @@ impl Driver {
             for answer in self.awaiting_compaction.drain(..) {
                 let _ = answer.send(Ok(()));
             }
-        }
-        if !*self.shared.ready.borrow() && self.member.known() {
-            self.shared.ready.send_replace(true);
         }
     }
 

@@ -230,6 +230,7 @@ impl Member {
     }
 
     /// Whether something waits for a round.
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn has_work(&self) -> bool {
         !self.proposals.is_empty() || !self.reads.is_empty()
     }
