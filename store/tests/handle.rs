@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use proto::etcdserverpb::request_op::Request as Op;
 use proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    PutRequest, RangeRequest, WatchCreateRequest,
+    PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
 };
 use store::error::{Error, RequestError};
 use store::{OpenError, Settings, Store};
@@ -210,6 +211,45 @@ async fn compaction_forgets_history_and_restarts_keep_it_forgotten() {
         .unwrap();
     assert_eq!(kept.kvs[0].value, "1491");
     assert_eq!(store.hash_kv(0).await.unwrap().hash, hash.hash);
+    store.stop().await;
+}
+
+/// A transaction nested `deep` times, with a put in the innermost.
+fn nested(deep: usize) -> TxnRequest {
+    let op = |request| RequestOp {
+        request: Some(request),
+    };
+    let mut txn = TxnRequest {
+        success: vec![op(Op::RequestPut(put("innermost", &deep.to_string())))],
+        ..Default::default()
+    };
+    for _ in 0..deep {
+        txn = TxnRequest {
+            success: vec![op(Op::RequestTxn(txn))],
+            ..Default::default()
+        };
+    }
+    txn
+}
+
+/// What is proposed must be readable when it is applied: an entry that is not stops the member at every start.
+#[tokio::test]
+async fn a_transaction_nested_deeper_than_an_entry_can_be_read_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    for deep in [0, 1, 48] {
+        store.txn(nested(deep)).await.unwrap();
+        let found = store.range(get("innermost")).await.unwrap();
+        assert_eq!(found.kvs[0].value, deep.to_string());
+    }
+    for deep in [49, 50, 100] {
+        let refused = store.txn(nested(deep)).await;
+        assert!(
+            matches!(refused, Err(Error::Request(RequestError::TooManyOps { .. }))),
+            "{deep} deep: {refused:?}"
+        );
+    }
+    store.put(put("still", "alive")).await.unwrap();
     store.stop().await;
 }
 

@@ -42,15 +42,20 @@ pub fn check_delete(request: &DeleteRangeRequest) -> Result<(), RequestError> {
 }
 
 /// Arguments of a transaction whose lists may have `ops_max` entries each; a nested one may have what its parent's
-/// longest list left over.
+/// longest list left over. They nest at most [`NESTED_MAX`] deep, whatever the lists leave over.
 pub fn check_txn(request: &TxnRequest, ops_max: usize) -> Result<(), RequestError> {
-    check_ops(request, ops_max, ops_max)?;
+    check_ops(request, ops_max, ops_max, NESTED_MAX)?;
     Written::of(&request.success)?;
     Written::of(&request.failure)?;
     Ok(())
 }
 
-fn check_ops(request: &TxnRequest, allowed: usize, ops_max: usize) -> Result<(), RequestError> {
+fn check_ops(
+    request: &TxnRequest,
+    allowed: usize,
+    ops_max: usize,
+    nested_max: usize,
+) -> Result<(), RequestError> {
     let longest = request
         .compare
         .len()
@@ -67,7 +72,11 @@ fn check_ops(request: &TxnRequest, allowed: usize, ops_max: usize) -> Result<(),
             Some(Op::RequestRange(range)) => check_range(range)?,
             Some(Op::RequestPut(put)) => check_put(put)?,
             Some(Op::RequestDeleteRange(delete)) => check_delete(delete)?,
-            Some(Op::RequestTxn(nested)) => check_ops(nested, left, ops_max)?,
+            Some(Op::RequestTxn(nested)) => {
+                let deeper = nested_max.checked_sub(1);
+                let deeper = deeper.ok_or(RequestError::TooManyOps { max: ops_max })?;
+                check_ops(nested, left, ops_max, deeper)?;
+            }
             None => return Err(RequestError::KeyNotFound),
         }
     }
@@ -216,6 +225,10 @@ fn ops(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
     request.success.iter().chain(&request.failure)
 }
 
+/// How deep transactions may nest. A log entry must be readable by every member, and prost reads messages nested up
+/// to 100 deep: the outermost transaction is at depth 1 of an entry, each further one 2 deeper, and what its operations
+/// hold another 2.
+const NESTED_MAX: usize = 48;
 /// What a put is taken to cost beside its key and value.
 const PUT_OVERHEAD_BYTES: u64 = 256;
 /// What a lease is taken to cost.
