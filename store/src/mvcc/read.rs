@@ -42,6 +42,8 @@ pub struct RangeScan {
     cursor: Option<Bytes>,
     /// How many kvs are worth keeping in key order.
     keep_max: usize,
+    /// Whether the range is visited to its end for the count.
+    counted: bool,
     count: i64,
     kvs: Vec<KeyValue>,
     holes: BTreeMap<Bytes, Revision>,
@@ -136,10 +138,18 @@ impl RangeScan {
             shape,
             cursor: None,
             keep_max: if shape.count_only { 0 } else { keep_max },
+            counted: true,
             count: 0,
             kvs: Vec::new(),
             holes: BTreeMap::new(),
         })
+    }
+
+    /// The same without a right `count`: it ends as soon as it has all that may be returned, and knows of `more`.
+    #[must_use]
+    pub fn uncounted(mut self) -> Self {
+        self.counted = false;
+        self
     }
 
     /// The main revision that is read.
@@ -166,6 +176,9 @@ impl RangeScan {
         for (visited, (key, slot)) in (1..).zip(mvcc.index.range(bounds)) {
             if let Some(version) = slot.at(self.at) {
                 self.visit(mvcc, key, version);
+            }
+            if !self.counted && self.kvs.len() >= self.keep_max {
+                return true;
             }
             if visited >= keys_max {
                 self.cursor = Some(key.clone());

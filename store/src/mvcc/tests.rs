@@ -222,3 +222,30 @@ fn a_transaction_is_not_given_up() {
     let mut mvcc = Mvcc::new();
     mvcc.begin().put("a".into(), Bytes::new(), LeaseId(0));
 }
+
+/// A page of a long range costs what it returns, not what the range holds.
+#[test]
+fn an_uncounted_scan_ends_with_its_last_key() {
+    let mut mvcc = Mvcc::new();
+    let mut txn = mvcc.begin();
+    for number in 0..1000 {
+        txn.put(format!("k{number:04}").into(), Bytes::new(), LeaseId(0));
+    }
+    assert!(txn.commit().is_some());
+    let page = |limit| RangeRequest {
+        key: "k".into(),
+        range_end: "l".into(),
+        limit,
+        ..RangeRequest::default()
+    };
+    let scan = RangeScan::new(&mvcc, &page(10)).unwrap();
+    assert!(!scan.clone().step(&mvcc, 20), "it counts");
+    let mut scan = scan.uncounted();
+    assert!(scan.step(&mvcc, 20));
+    let answer = scan.finish().finish(&BTreeMap::new());
+    assert_eq!((answer.kvs.len(), answer.more), (10, true));
+    let mut scan = RangeScan::new(&mvcc, &page(1000)).unwrap().uncounted();
+    assert!(scan.step(&mvcc, 2000));
+    let answer = scan.finish().finish(&BTreeMap::new());
+    assert_eq!((answer.kvs.len(), answer.more), (1000, false));
+}
