@@ -89,6 +89,7 @@ impl Hub {
             }
             Input::Open { stream, sink } => self.open(stream, sink),
             Input::Close { stream } => self.close(stream),
+            Input::Abandoned => self.close_abandoned(),
             Input::Room { stream } => {
                 if self
                     .names
@@ -157,6 +158,10 @@ impl Hub {
 
     fn open(&mut self, id: StreamId, sink: Box<dyn Sink>) {
         assert!(!self.names.contains_key(&id), "{id:?} was opened twice");
+        if sink.is_closed() {
+            // Its reader did not wait for the opening; requests on it find no stream.
+            return;
+        }
         let at = self.streams.insert(Stream::new(id, sink));
         self.names.insert(id, at);
         self.restart_ticker(at);
@@ -172,6 +177,15 @@ impl Hub {
         for slot in stream.live() {
             self.forget(slot);
         }
+    }
+
+    fn close_abandoned(&mut self) {
+        let abandoned = |(id, at): (&StreamId, &Slot)| {
+            let stream = self.streams.get(*at)?;
+            stream.outlet.is_abandoned().then_some(*id)
+        };
+        let ids: Vec<StreamId> = self.names.iter().filter_map(abandoned).collect();
+        ids.into_iter().for_each(|id| self.close(id));
     }
 
     fn create(

@@ -110,6 +110,8 @@ pub enum Input<'a> {
         /// The stream.
         stream: StreamId,
     },
+    /// Streams may have ended without [`Input::Close`]: all whose sink is closed are closed. Walks the streams.
+    Abandoned,
     /// Revisions were committed and can be seen in the view.
     Committed(&'a [SharedRevision]),
     /// Time passed.
@@ -155,6 +157,11 @@ pub trait Sink: Send {
 
     /// How many responses can be offered now.
     fn room(&self) -> usize;
+
+    /// Whether its reader is gone for good.
+    fn is_closed(&self) -> bool {
+        false
+    }
 }
 
 /// The store as the hub sees it; steady while a step runs.

@@ -83,6 +83,11 @@ impl Outlet {
         }
     }
 
+    /// Whether nobody will ever read what is sent.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.sink.is_closed()
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.room() > 0
     }
