@@ -253,6 +253,53 @@ async fn a_transaction_nested_deeper_than_an_entry_can_be_read_is_refused() {
     store.stop().await;
 }
 
+/// Whoever stops a store may open it again at once, also when somebody else stops it at the same time.
+#[tokio::test]
+async fn stopping_twice_at_once_ends_both_calls_after_the_files_are_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let store = open(dir.path()).await;
+        store.put(put("k", "v")).await.unwrap();
+        let (one, two) = (store.clone(), store.clone());
+        tokio::select! {
+            () = one.stop() => {}
+            () = two.stop() => {}
+        }
+        open(dir.path()).await.stop().await;
+        store.stop().await;
+    }
+}
+
+/// A client lists, then watches from the header's revision on: it must not miss what was written between the two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn the_header_of_a_range_stream_is_of_the_revision_that_it_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    store.put(put("k", "0")).await.unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (store, stop) = (store.clone(), std::sync::Arc::clone(&stop));
+        async move {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                store.put(put("k", "x")).await.unwrap();
+            }
+        }
+    });
+    for _ in 0..1000 {
+        let mut stream = store.range_stream(RangeRequest {
+            serializable: true,
+            ..get("k")
+        });
+        let chunk = stream.next().await.unwrap().unwrap();
+        assert_eq!(chunk.header.unwrap().revision, chunk.kvs[0].mod_revision);
+        assert!(stream.next().await.is_none());
+        tokio::task::yield_now().await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.await.unwrap();
+    store.stop().await;
+}
+
 #[tokio::test]
 async fn a_folder_is_opened_once_and_by_its_owner() {
     let dir = tempfile::tempdir().unwrap();

@@ -97,6 +97,14 @@ pub enum Response {
     None,
 }
 
+impl Response {
+    /// Whether values of the past are still missing in it.
+    #[must_use]
+    pub fn lacks_values(&self) -> bool {
+        matches!(self, Response::Txn(plan) if !plan.missing().is_empty())
+    }
+}
+
 /// A change among the leases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LeaseEvent {

@@ -11,8 +11,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::maintenance::{Job, SnapshotJob};
 use super::reads::fatal;
-use super::shared::Shared;
-use super::snapshots;
+use super::shared::{Shared, Vital};
+use super::snapshots::{self, WriteError};
 use crate::backend::{CheckpointStats, StateStore};
 use crate::consensus::Append;
 use crate::env::Disk;
@@ -39,8 +39,8 @@ pub(super) enum Event {
         /// Dead revisions still to be removed.
         dead_pending: usize,
     },
-    /// A snapshot file up to this index is durable; the log before it may go.
-    Snapshotted(Index),
+    /// The snapshot under way has ended. With an index, its file is durable and the log before it may go.
+    Snapshotted(Option<Index>),
 }
 
 /// Where snapshot files go.
@@ -119,6 +119,7 @@ struct LogThread {
 
 impl LogThread {
     fn run(mut self, queue: &mpsc::Receiver<LogJob>, events: &UnboundedSender<Event>) {
+        let _vital = Vital::new(&self.shared, "the log writer");
         let mut batch: Vec<wal::Append> = Vec::new();
         let mut open = true;
         while open && let Ok(first) = queue.recv() {
@@ -251,6 +252,7 @@ fn write_state(
     queue: &mpsc::Receiver<Job>,
     events: &UnboundedSender<Event>,
 ) {
+    let _vital = Vital::new(shared, "the checkpoint writer");
     let mut under_way: Vec<thread::JoinHandle<()>> = Vec::new();
     while let Ok(job) = queue.recv() {
         match job {
@@ -276,14 +278,18 @@ fn write_state(
             }
             Job::Snapshot(job) => {
                 let shared = Arc::clone(shared);
-                let (folder, events) = (snapshots.clone(), events.clone());
+                let (folder, results) = (snapshots.clone(), events.clone());
                 under_way.retain(|thread| !thread.is_finished());
                 let thread = thread::Builder::new()
                     .name("taffrail-snap".to_owned())
-                    .spawn(move || write_snapshot(&shared, &folder, &job, &events));
+                    .spawn(move || write_snapshot(&shared, &folder, &job, &results));
                 match thread {
                     Ok(thread) => under_way.push(thread),
-                    Err(error) => tracing::error!(%error, "no thread for a snapshot"),
+                    Err(error) => {
+                        tracing::error!(%error, "no thread for a snapshot");
+                        // The log is kept, and what the snapshot held back may be removed.
+                        let _ = events.send(Event::Snapshotted(None));
+                    }
                 }
             }
         }
@@ -297,13 +303,21 @@ fn write_state(
 }
 
 fn write_snapshot(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     (disk, dir): &SnapshotFolder,
     job: &SnapshotJob,
     events: &UnboundedSender<Event>,
 ) {
+    let _vital = Vital::new(shared, "the snapshot writer");
     match snapshots::write(disk, dir, shared, job) {
-        Ok(()) => drop(events.send(Event::Snapshotted(job.applied))),
+        Ok(()) => drop(events.send(Event::Snapshotted(Some(job.applied)))),
+        Err(WriteError::Stopped(_)) => {
+            tracing::info!(
+                index = job.applied.0,
+                "a snapshot file is given up: the store stops"
+            );
+            let _ = events.send(Event::Snapshotted(None));
+        }
         Err(error) => {
             fatal(shared, "writing a snapshot file", &error);
         }

@@ -169,7 +169,9 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
         config.clone(),
     );
     let (wal, replay) = match opened {
-        Err(WalError::Gap { .. }) => {
+        // A crash in the midst of letting go of segments may keep an older one and lose a newer one. Both lie below
+        // the snapshot; where they do not, the log cannot be read from there either.
+        Err(WalError::Gap { .. } | WalError::MissingSegment { .. }) => {
             tracing::warn!(
                 applied = state.applied().0,
                 "the working copy is older than the log: rebuilding it"
@@ -391,6 +393,8 @@ pub(super) fn assemble(
         fatal: watch::Sender::new(None),
         ready: watch::Sender::new(false),
         stopping: AtomicBool::new(false),
+        ended: watch::Sender::new(false),
+        streams_abandoned: AtomicBool::new(false),
         dirty: Dirty::default(),
         offload,
     });

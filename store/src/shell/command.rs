@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proto::etcdserverpb::WatchCreateRequest;
 use tokio::sync::oneshot;
 
+use super::shared::Pin;
 use crate::apply::Response;
 use crate::error::Error;
 use crate::types::LeaseId;
@@ -11,6 +12,14 @@ use crate::watch::{Sink, StreamId};
 
 /// Where an answer goes. A dropped receiver is a caller that has gone: its answer is thrown away.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What a proposal came to.
+pub(super) struct Answered {
+    /// The answer, in which values of the past may still be missing.
+    pub(super) response: Response,
+    /// Keeps those from being compacted; held until they are read.
+    pub(super) pin: Option<Pin>,
+}
 
 /// A command to the member.
 pub(super) enum Command {
@@ -21,7 +30,7 @@ pub(super) enum Command {
         /// The encoded `InternalRaftRequest`.
         data: Bytes,
         /// The caller.
-        answer: Answer<Response>,
+        answer: Answer<Answered>,
     },
     /// Confirm that this member's state, once the answer is there, holds every write acknowledged before now.
     ReadIndex(Answer<()>),
@@ -46,7 +55,7 @@ pub(super) enum Command {
     /// Answered when no compaction is at work and what it removed is checkpointed.
     AwaitCompaction(Answer<()>),
     /// Ends the driver after what was accepted is answered.
-    Stop(oneshot::Sender<()>),
+    Stop,
 }
 
 /// A command to the watch hub.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::actors::{CheckpointWriter, Event, LogWriter};
@@ -17,7 +17,7 @@ use super::command::{Answer, Command};
 use super::history;
 use super::maintenance::Maintenance;
 use super::member::{Member, Output};
-use super::shared::Shared;
+use super::shared::{Shared, Vital};
 use crate::env::{DirLock, Instant};
 
 /// Everything the task owns.
@@ -31,7 +31,7 @@ pub(super) struct Driver {
     log: LogWriter,
     checkpoints: CheckpointWriter,
     awaiting_compaction: Vec<Answer<()>>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: bool,
     /// The folder stays locked until everything is closed.
     lock: Option<Box<dyn DirLock>>,
 }
@@ -57,13 +57,17 @@ impl Driver {
             log,
             checkpoints,
             awaiting_compaction: Vec::new(),
-            stop: None,
+            stop: false,
             lock,
         }
     }
 
     /// Runs until stopped or until something fatal happened.
     pub(super) async fn run(mut self) {
+        let _end = End {
+            _vital: Vital::new(&self.shared, "the driver"),
+            shared: Arc::clone(&self.shared),
+        };
         let mut commands = Vec::with_capacity(COMMANDS_PER_ROUND);
         let mut out = Vec::new();
         let mut ticks = every(self.shared.settings.heartbeat);
@@ -103,7 +107,7 @@ impl Driver {
         for command in commands.drain(..) {
             match command {
                 Command::AwaitCompaction(answer) => self.awaiting_compaction.push(answer),
-                Command::Stop(done) => self.stop = Some(done),
+                Command::Stop => self.stop = true,
                 command => self.member.command(command, now),
             }
         }
@@ -139,7 +143,9 @@ impl Driver {
             }
             Event::Snapshotted(index) => {
                 self.maintenance.snapshotted();
-                self.log.release(index);
+                if let Some(index) = index {
+                    self.log.release(index);
+                }
             }
         }
     }
@@ -159,7 +165,7 @@ impl Driver {
     }
 
     fn stopped(&self) -> bool {
-        self.failed() || (self.stop.is_some() && self.member.pending() == 0)
+        self.failed() || (self.stop && self.member.pending() == 0)
     }
 
     fn failed(&self) -> bool {
@@ -172,6 +178,9 @@ impl Driver {
             .stopping
             .store(true, std::sync::atomic::Ordering::Relaxed);
         self.mailbox.close();
+        // Dropping a command tells its caller.
+        while self.mailbox.try_recv().is_ok() {}
+        self.shared.dirty.fewer.notify_waiters();
         self.member.stop();
         for answer in self.awaiting_compaction.drain(..) {
             let _ = answer.send(Err(crate::error::Unavailable::Stopped.into()));
@@ -190,9 +199,6 @@ impl Driver {
         });
         if closed.await.is_err() {
             tracing::error!("closing the files panicked");
-        }
-        if let Some(done) = self.stop.take() {
-            let _ = done.send(());
         }
     }
 
@@ -225,6 +231,18 @@ impl Driver {
 
     fn now(&self) -> Instant {
         self.shared.clock.now()
+    }
+}
+
+/// Tells, however the task ends, that it has.
+struct End {
+    _vital: Vital,
+    shared: Arc<Shared>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.ended.send_replace(true);
     }
 }
 

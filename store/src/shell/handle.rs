@@ -15,7 +15,7 @@ use proto::etcdserverpb::{
 use tokio::sync::oneshot;
 
 use super::bootstrap;
-use super::command::{Answer, Command};
+use super::command::{Answer, Answered, Command};
 use super::history;
 use super::metrics::Metrics;
 use super::open_error::OpenError;
@@ -131,22 +131,21 @@ impl Store {
         self.check_space(cost_of_txn(&request)).await?;
         check_txn(&request, self.shared.settings.max_txn_ops)?;
         self.shared.published.txns.fetch_add(1, Ordering::Relaxed);
-        let plan = if is_read_only(&request) {
+        if is_read_only(&request) {
             if !is_serializable(&request) {
                 self.read_index().await?;
             }
             return reads::read_txn(&self.shared, &request).await;
-        } else {
-            let request = InternalRaftRequest {
-                txn: Some(request),
-                ..Default::default()
-            };
-            match self.propose(request).await? {
-                Response::Txn(plan) => plan,
-                other => return unexpected(&other),
-            }
+        }
+        let request = InternalRaftRequest {
+            txn: Some(request),
+            ..Default::default()
         };
-        reads::finish_txn(&self.shared, plan).await
+        let answered = self.propose_pinned(request).await?;
+        match answered.response {
+            Response::Txn(plan) => reads::finish_txn(&self.shared, plan, answered.pin).await,
+            other => unexpected(&other),
+        }
     }
 
     /// Forgets history below a revision. With `physical`, returns once it is removed from the working copy too.
@@ -281,11 +280,10 @@ impl Store {
     /// closes the files.
     pub async fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
-        let (done, stopped) = oneshot::channel();
-        if self.shared.send(Command::Stop(done)).await.is_ok() {
-            // An error means that the driver has ended already.
-            let _ = stopped.await;
-        }
+        let mut ended = self.shared.ended.subscribe();
+        // An error means that the driver is about to end, or has ended, already.
+        let _ = self.shared.send(Command::Stop).await;
+        let _ = ended.wait_for(|ended| *ended).await;
     }
 
     /// Confirms that the state read next holds every write acknowledged before this call.
@@ -303,7 +301,12 @@ impl Store {
     }
 
     /// Replicates a request and waits for it to be applied here.
-    pub(super) async fn propose(&self, mut request: InternalRaftRequest) -> Result<Response, Error> {
+    pub(super) async fn propose(&self, request: InternalRaftRequest) -> Result<Response, Error> {
+        Ok(self.propose_pinned(request).await?.response)
+    }
+
+    /// As `propose`, with what keeps the values that the answer still lacks.
+    async fn propose_pinned(&self, mut request: InternalRaftRequest) -> Result<Answered, Error> {
         let shared = &self.shared;
         if shared.stopping.load(Ordering::Relaxed) {
             return Err(Unavailable::Stopped.into());
@@ -342,11 +345,17 @@ impl Store {
             return Ok(());
         }
         let over = (dirty() - limits.dirty_bytes_soft.min(dirty())) as f64;
-        let span = (limits.dirty_bytes_hard - limits.dirty_bytes_soft) as f64;
+        let span = limits
+            .dirty_bytes_hard
+            .saturating_sub(limits.dirty_bytes_soft)
+            .max(1) as f64;
         tokio::time::sleep(BACK_PRESSURE_PAUSE_MAX.mul_f64((over / span).min(1.0))).await;
         let deadline = tokio::time::Instant::now() + self.shared.settings.request_timeout();
         while dirty() > limits.dirty_bytes_hard {
             let fewer = self.shared.dirty.fewer.notified();
+            if self.shared.stopping.load(Ordering::Relaxed) {
+                return Err(Unavailable::Stopped.into());
+            }
             if dirty() > limits.dirty_bytes_hard && tokio::time::timeout_at(deadline, fewer).await.is_err() {
                 return Err(Unavailable::TooManyRequests.into());
             }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::actors::Event;
 use super::member::HistoryRequest;
 use super::reads::fatal;
-use super::shared::{Pin, Shared};
+use super::shared::{Pin, Shared, Vital};
 use crate::backend::{BackendError, RevisionStore, ScanLimit};
 use crate::error::Error;
 use crate::mvcc::{HashKv, HashPlan, KeepSet, KvHash, Mvcc, Previous};
@@ -26,6 +26,7 @@ pub(super) fn read_for_watch(
     let on_thread = Arc::clone(shared);
     shared.offload.start(move || {
         let shared = on_thread;
+        let _vital = Vital::new(&shared, "a reader of history");
         // A store that has stopped has no watchers to answer.
         let Ok(history) = shared.history() else { return };
         match watch_history(&shared, &history, &request) {
@@ -53,8 +54,9 @@ pub(super) fn watch_history(
     };
     let mut revisions: BTreeMap<i64, Vec<Change>> = BTreeMap::new();
     let mut from = request.from;
+    // What is stored later than this look is still in memory when memory is looked through below.
+    let stored_to = request.to.min(stored.through());
     loop {
-        let stored_to = request.to.min(stored.through());
         let scanned = stored.scan(from, stored_to, SCAN_LIMIT)?;
         for change in scanned.changes {
             revisions.entry(change.revision.main).or_default().push(change);
@@ -100,15 +102,10 @@ pub(super) fn watch_history(
     drop(pin);
     let first_recent: Vec<SharedRevision> = {
         let state = shared.state.read();
-        let next = stored.through().min(request.to) + 1;
-        let have = history
-            .last()
-            .map_or(request.from, |last| last.main + 1)
-            .max(next);
         state
             .mvcc
             .recent()
-            .range(have)
+            .range(request.from.max(stored_to + 1))
             .take_while(|recent| recent.main <= request.to)
             .cloned()
             .collect()

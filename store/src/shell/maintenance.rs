@@ -60,7 +60,7 @@ pub(super) struct Maintenance {
     dead_pending: usize,
     changed_leases: BTreeSet<LeaseId>,
     next_checkpoint: Instant,
-    /// Bytes of log written when the newest snapshot file was begun.
+    /// Bytes of log when the newest snapshot file was begun, or what was left after it let go of some.
     log_bytes_at_snapshot: u64,
     compaction_settled: bool,
 }
@@ -258,12 +258,13 @@ impl Maintenance {
 
     /// A snapshot is due when the log since the last one outgrows the state. It begins with a checkpoint, which
     /// brings the working copy to exactly one applied index.
-    fn snapshot_due(&self) -> bool {
+    fn snapshot_due(&mut self) -> bool {
         let log_bytes = self.shared.published.wal_bytes.load(Ordering::Relaxed);
         let state_bytes = self.shared.published.backend_bytes.load(Ordering::Relaxed);
         let limit = self.shared.settings.limits.snapshot_log_bytes.max(state_bytes);
-        // Released segments make the log shorter than it was at the last snapshot.
-        let since = log_bytes.saturating_sub(self.log_bytes_at_snapshot.min(log_bytes / 2));
+        // Released segments make the log shorter than it was when the last snapshot was begun.
+        self.log_bytes_at_snapshot = self.log_bytes_at_snapshot.min(log_bytes);
+        let since = log_bytes - self.log_bytes_at_snapshot;
         !self.snapshot_under_way && self.dead_pending == 0 && since >= limit
     }
 }

@@ -16,10 +16,10 @@ use proto::etcdserverpb::{
     Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, InternalRaftRequest,
 };
 
-use super::command::{Answer, Command, WatchCommand};
+use super::command::{Answer, Answered, Command, WatchCommand};
 use super::pending::Pending;
-use super::shared::Shared;
-use crate::apply::{Applied, CommittedEntry};
+use super::shared::{Pin, Shared};
+use crate::apply::{Applied, CommittedEntry, Response};
 use crate::consensus::{Append, Committed, Effect, Input, Node, ReadRounds, Role};
 use crate::env::Instant;
 use crate::error::{Error, Unavailable};
@@ -71,6 +71,13 @@ struct Reader {
     goal: Goal,
 }
 
+/// A renewal that waits for the revoke of its lease, and since when.
+struct ExpiredRenewal {
+    since: Instant,
+    lease: LeaseId,
+    answer: Answer<i64>,
+}
+
 enum Goal {
     Read(Answer<()>),
     KeepAlive { lease: LeaseId, answer: Answer<i64> },
@@ -88,7 +95,7 @@ pub(super) struct Member {
     /// Counters of `proposals`, in step with it; 0 for the member's own.
     counters: Vec<u64>,
     /// Renewals that found their lease expired: answered when it is revoked.
-    expired_renewals: Vec<(LeaseId, Answer<i64>)>,
+    expired_renewals: Vec<ExpiredRenewal>,
     applied: Index,
     /// Whether an entry of this member's own term as leader is applied.
     leads_applied: bool,
@@ -154,7 +161,7 @@ impl Member {
                 let _ = answer.send(Ok(self.leases()));
             }
             Command::Watch(command) => self.watch(command),
-            Command::AwaitCompaction(_) | Command::Stop(_) => {
+            Command::AwaitCompaction(_) | Command::Stop => {
                 unreachable!("the driver keeps these to itself")
             }
         }
@@ -170,6 +177,9 @@ impl Member {
                 .fetch_add(1, Ordering::Relaxed);
         }
         self.expire_callers(now);
+        if self.shared.streams_abandoned.swap(false, Ordering::Acquire) {
+            self.hub_input(watch::Input::Abandoned);
+        }
         if now >= self.next_expiry_scan {
             self.next_expiry_scan = now + LEASE_SCAN_INTERVAL;
             self.expire_leases(now);
@@ -258,9 +268,7 @@ impl Member {
     pub(super) fn stop(&mut self) {
         self.fail_readers(Unavailable::Stopped);
         self.pending.fail_all(Unavailable::Stopped);
-        for (_, answer) in self.expired_renewals.drain(..) {
-            let _ = answer.send(Err(Unavailable::Stopped.into()));
-        }
+        self.fail_expired_renewals(Unavailable::Stopped);
         self.hub = Hub::new(watch::Config::default(), self.hub.revision(), Instant::default());
     }
 
@@ -298,8 +306,10 @@ impl Member {
         let own_term = self.node.role().term;
         let led = entries.iter().any(|entry| entry.term == own_term);
         let mut done = Vec::with_capacity(entries.len());
+        let compacted;
         {
             let mut state = self.shared.state.write();
+            compacted = state.mvcc.compacted();
             for entry in entries {
                 let entry = CommittedEntry {
                     term: entry.term,
@@ -319,10 +329,11 @@ impl Member {
         if led && self.node.role().is_leader && !self.leads_applied {
             self.lead(now);
         }
-        self.answer(done, now);
+        self.answer(done, compacted, now);
     }
 
-    fn answer(&mut self, done: Vec<Applied>, now: Instant) {
+    /// `compacted` is what was compacted before all of this.
+    fn answer(&mut self, done: Vec<Applied>, compacted: i64, now: Instant) {
         let mut revisions: Vec<SharedRevision> = Vec::new();
         let mut dirty = 0;
         for applied in done {
@@ -337,8 +348,12 @@ impl Member {
                 && id.member == self.shared.member
                 && id.boot == self.shared.boot
             {
+                let pinned = |response: Response| Answered {
+                    pin: response.lacks_values().then(|| Pin::new(&self.shared, compacted)),
+                    response,
+                };
                 self.pending
-                    .answer(id.counter, applied.response.map_err(Error::from));
+                    .answer(id.counter, applied.response.map(pinned).map_err(Error::from));
             }
         }
         if !revisions.is_empty() {
@@ -355,7 +370,7 @@ impl Member {
                 Goal::Read(answer) => {
                     let _ = answer.send(Ok(()));
                 }
-                Goal::KeepAlive { lease, answer } => self.renew(lease, answer, now),
+                Goal::KeepAlive { lease, answer } => self.renew(lease, reader.since, answer, now),
             }
         }
         self.readers = readers;
@@ -375,6 +390,8 @@ impl Member {
         if !role.is_leader && self.leads_applied {
             self.leads_applied = false;
             self.expiry.demote();
+            // The next leader extends the lease.
+            self.fail_expired_renewals(Unavailable::LeaderChanged);
         }
         tracing::info!(term = role.term.0, leader = %role.leader, leads = role.is_leader, at = now.0, "role changed");
     }
@@ -432,6 +449,15 @@ impl Member {
             .published
             .failed
             .fetch_add(expired as u64, Ordering::Relaxed);
+        if expired > 0 {
+            self.forget_expired_proposals();
+        }
+        for renewal in self
+            .expired_renewals
+            .extract_if(.., |renewal| renewal.since < deadline)
+        {
+            let _ = renewal.answer.send(Err(Unavailable::Timeout.into()));
+        }
         let mut readers = std::mem::take(&mut self.readers);
         self.reads
             .take_expired(|reader| reader.since < deadline, &mut readers);
@@ -448,6 +474,15 @@ impl Member {
             fail_reader(reader, error);
         }
         self.readers = readers;
+    }
+
+    /// Who was told that no leader was found in time must not see the proposal made later; and without a leader the
+    /// queue would grow for as long as clients try again.
+    fn forget_expired_proposals(&mut self) {
+        let counters = std::mem::take(&mut self.counters);
+        let queued = counters.into_iter().zip(std::mem::take(&mut self.proposals));
+        let waits = |counter: u64| counter == 0 || self.pending.waits(counter);
+        (self.counters, self.proposals) = queued.filter(|(counter, _)| waits(*counter)).unzip();
     }
 
     fn led(&self) -> Result<(), Error> {

@@ -34,6 +34,8 @@ pub mod sim;
 mod snapshots;
 mod status;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub use handle::Store;
 pub use metrics::{DISK_BUCKETS_S, HistogramValue, Metrics};

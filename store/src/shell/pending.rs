@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use crate::env::Instant;
 use crate::error::{Error, Unavailable};
 
-use super::command::Answer;
-use crate::apply::Response;
+use super::command::{Answer, Answered};
 
 /// Waiting callers by counter. Counters rise with time, so the oldest come first.
 #[derive(Default)]
@@ -16,17 +15,17 @@ pub(super) struct Pending {
 
 struct Waiting {
     since: Instant,
-    answer: Answer<Response>,
+    answer: Answer<Answered>,
 }
 
 impl Pending {
     /// A caller waits for its proposal.
-    pub(super) fn register(&mut self, counter: u64, since: Instant, answer: Answer<Response>) {
+    pub(super) fn register(&mut self, counter: u64, since: Instant, answer: Answer<Answered>) {
         self.waiting.insert(counter, Waiting { since, answer });
     }
 
     /// Answers the caller of a proposal, if it still waits.
-    pub(super) fn answer(&mut self, counter: u64, result: Result<Response, Error>) {
+    pub(super) fn answer(&mut self, counter: u64, result: Result<Answered, Error>) {
         if let Some(waiting) = self.waiting.remove(&counter) {
             // A caller that has gone away does not want it.
             let _ = waiting.answer.send(result);
@@ -51,6 +50,11 @@ impl Pending {
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             let _ = waiting.answer.send(Err(error.into()));
         }
+    }
+
+    /// Whether the caller of a proposal still waits.
+    pub(super) fn waits(&self, counter: u64) -> bool {
+        self.waiting.contains_key(&counter)
     }
 
     /// How many wait.

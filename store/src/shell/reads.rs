@@ -17,8 +17,23 @@ use crate::types::Revision;
 
 /// Serves a range from this member's state.
 pub(super) async fn range(shared: &Arc<Shared>, request: &RangeRequest) -> Result<RangeResponse, Error> {
+    scan(shared, request, Counting::All).await
+}
+
+/// Whether a scan goes on to the range's end for `count` once it has all the keys that it may return.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counting {
+    All,
+    Nothing,
+}
+
+async fn scan(
+    shared: &Arc<Shared>,
+    request: &RangeRequest,
+    counting: Counting,
+) -> Result<RangeResponse, Error> {
     let steps = shared.settings.limits.scan_step_keys;
-    let (mut scan, pin) = match begin(shared, request, steps)? {
+    let (mut scan, pin) = match begin(shared, request, counting, steps)? {
         // Most reads end here and hold nothing beyond the lock.
         Begun::Done(plan, pin) => return finish_range(shared, plan, pin).await,
         Begun::More(scan, pin) => (scan, pin),
@@ -37,9 +52,17 @@ enum Begun {
     More(RangeScan, Pin),
 }
 
-fn begin(shared: &Arc<Shared>, request: &RangeRequest, steps: usize) -> Result<Begun, RequestError> {
+fn begin(
+    shared: &Arc<Shared>,
+    request: &RangeRequest,
+    counting: Counting,
+    steps: usize,
+) -> Result<Begun, RequestError> {
     let state = shared.state.read();
     let mut scan = RangeScan::new(&state.mvcc, request)?;
+    if counting == Counting::Nothing {
+        scan = scan.uncounted();
+    }
     let revision = scan.revision();
     if !scan.step(&state.mvcc, steps) {
         return Ok(Begun::More(scan, Pin::new(shared, revision)));
@@ -57,15 +80,18 @@ pub(super) async fn read_txn(shared: &Arc<Shared>, request: &TxnRequest) -> Resu
         let pin = (!plan.missing().is_empty()).then(|| Pin::new(shared, state.mvcc.compacted()));
         (plan, pin)
     };
-    let response = finish_txn(shared, plan).await;
-    drop(pin);
-    response
+    finish_txn(shared, plan, pin).await
 }
 
-/// Fills the holes of a transaction's answer and completes its header.
-pub(super) async fn finish_txn(shared: &Arc<Shared>, plan: TxnPlan) -> Result<TxnResponse, Error> {
+/// Fills the holes of a transaction's answer and completes its header; `pin` keeps what fills them.
+pub(super) async fn finish_txn(
+    shared: &Arc<Shared>,
+    plan: TxnPlan,
+    pin: Option<Pin>,
+) -> Result<TxnResponse, Error> {
     let missing = plan.missing();
     let mut response = plan.finish(&fetch(shared, missing).await?);
+    drop(pin);
     shared.complete(&mut response.header);
     Ok(response)
 }
@@ -113,7 +139,9 @@ pub(super) fn fatal(shared: &Shared, doing: &str, error: &dyn std::error::Error)
 
 /// A range as a stream of chunks, all of one revision; see [`Store::range_stream`]. The first chunk holds up to
 /// [`FIRST_CHUNK_KEYS`] keys; the next ones double or halve so that a chunk stays near the limit on requests.
-/// `header`, `more` and `count` come with the last chunk only.
+/// `header`, `more` and `count` come with the last chunk only. Between two chunks nothing is held: a compaction that
+/// passes the revision meanwhile ends the stream with `Compacted`, so that a client that stalls cannot keep history
+/// from being removed.
 pub struct RangeStream {
     store: Store,
     request: RangeRequest,
@@ -133,8 +161,6 @@ struct Chunks {
     left: Option<i64>,
     header: Option<proto::etcdserverpb::ResponseHeader>,
     count: i64,
-    /// A compaction that passes the revision ends the stream with `Compacted`; until then nothing may be missing.
-    _pin: Pin,
 }
 
 impl RangeStream {
@@ -171,7 +197,8 @@ impl RangeStream {
             limit,
             ..self.request.clone()
         };
-        let mut chunk = range(&self.store.shared, &page).await?;
+        // The range was counted at the beginning; visiting all the rest for each chunk would be quadratic.
+        let mut chunk = scan(&self.store.shared, &page, Counting::Nothing).await?;
         if let Some(left) = &mut chunks.left {
             *left -= chunk.kvs.len() as i64;
         }
@@ -199,7 +226,7 @@ impl RangeStream {
         Ok(Some(chunk))
     }
 
-    /// Judges the request, pins its revision and counts its keys.
+    /// Judges the request, settles its revision and counts its keys.
     async fn begin(&mut self) -> Result<(), Error> {
         check_range(&self.request)?;
         check_streamable(&self.request)?;
@@ -207,13 +234,11 @@ impl RangeStream {
         if !self.request.serializable {
             self.store.read_index().await?;
         }
-        let pin = {
-            let state = shared.state.read();
-            if self.request.revision <= 0 {
-                self.request.revision = state.mvcc.current();
-            }
-            Pin::new(&shared, self.request.revision)
-        };
+        // One look for both: a client watches from the header's revision on.
+        let current = shared.state.read().mvcc.current();
+        if self.request.revision <= 0 {
+            self.request.revision = current;
+        }
         let count_only = RangeRequest {
             count_only: true,
             ..self.request.clone()
@@ -222,9 +247,8 @@ impl RangeStream {
         self.state = Stage::Chunks(Chunks {
             chunk_keys: FIRST_CHUNK_KEYS,
             left: (self.request.limit > 0).then_some(self.request.limit),
-            header: counted.header,
+            header: Some(shared.header(current)),
             count: counted.count,
-            _pin: pin,
         });
         Ok(())
     }

@@ -40,6 +40,10 @@ pub(super) struct Shared {
     pub(super) fatal: watch::Sender<Option<String>>,
     pub(super) ready: watch::Sender<bool>,
     pub(super) stopping: AtomicBool,
+    /// The driver has ended and everything is closed.
+    pub(super) ended: watch::Sender<bool>,
+    /// Readers of watch streams have gone without being able to tell.
+    pub(super) streams_abandoned: AtomicBool,
     pub(super) dirty: Dirty,
     pub(super) offload: Offload,
 }
@@ -161,6 +165,29 @@ impl Shared {
     pub(super) fn size_bytes(&self) -> u64 {
         let dirty = self.dirty.bytes.load(Ordering::Relaxed) as u64;
         self.published.backend_bytes.load(Ordering::Relaxed) + dirty
+    }
+}
+
+/// Stands on the stack of a thread or task that the store cannot go on without: its panic is a fatal error.
+pub(super) struct Vital {
+    shared: Arc<Shared>,
+    what: &'static str,
+}
+
+impl Vital {
+    pub(super) fn new(shared: &Arc<Shared>, what: &'static str) -> Self {
+        Vital {
+            shared: Arc::clone(shared),
+            what,
+        }
+    }
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.fail(format!("{} panicked", self.what));
+        }
     }
 }
 

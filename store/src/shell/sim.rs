@@ -211,7 +211,7 @@ impl SimMember {
             match command {
                 // Physical compaction is waited for by polling; a simulated stop is a crash.
                 Command::AwaitCompaction(answer) => drop(answer.send(Ok(()))),
-                Command::Stop(done) => drop(done.send(())),
+                Command::Stop => drop(self.shared.ended.send_replace(true)),
                 command => self.actors.member.command(command, now),
             }
         }
@@ -272,7 +272,7 @@ impl SimMember {
             }
             Ok(Event::Snapshotted(index)) => {
                 self.actors.maintenance.snapshotted();
-                self.release = Some(index);
+                self.release = index;
             }
             Err(_) => {}
         }
@@ -307,7 +307,7 @@ impl SimMember {
                     })
             }
             Job::Snapshot(job) => snapshots::write(&self.world.disk, &self.snapshot_dir, &self.shared, &job)
-                .map(|()| Event::Snapshotted(job.applied))
+                .map(|()| Event::Snapshotted(Some(job.applied)))
                 .map_err(|error| error.to_string()),
         };
         match outcome {

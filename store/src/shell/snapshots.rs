@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -97,7 +98,8 @@ pub enum ReadError {
 }
 
 /// Writes the snapshot of a running store; the history comes from the working copy, which holds all of it up to the
-/// job's revision and loses nothing meanwhile.
+/// job's revision and loses nothing meanwhile. Given up when the store stops, since that must not take long; the log
+/// still has everything, and an unfinished file is replaced by the next one.
 pub(super) fn write(
     disk: &Arc<dyn Disk>,
     dir: &Path,
@@ -108,6 +110,9 @@ pub(super) fn write(
     let history = shared.history()?;
     let mut from = 0;
     loop {
+        if shared.stopping.load(Ordering::Relaxed) {
+            return Err(Unavailable::Stopped.into());
+        }
         let scanned = history.scan(from, job.revision, SCAN_LIMIT)?;
         sections.changes(&scanned.changes)?;
         match scanned.next {

@@ -48,6 +48,10 @@ impl Sink for ChannelSink {
     fn room(&self) -> usize {
         self.responses.capacity()
     }
+
+    fn is_closed(&self) -> bool {
+        self.responses.is_closed()
+    }
 }
 
 /// Opens a stream.
@@ -121,10 +125,10 @@ impl WatchResponses {
 impl Drop for WatchResponses {
     fn drop(&mut self) {
         self.responses.close();
-        // With a full mailbox the stream is found closed at its next response, and by the hub's own ticks.
-        let _ = self
-            .shared
-            .mailbox
-            .try_send(Command::Watch(WatchCommand::Close(self.stream)));
+        let close = Command::Watch(WatchCommand::Close(self.stream));
+        // Nothing can be waited for here. With a full mailbox, the member's next tick looks for such streams.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.shared.mailbox.try_send(close) {
+            self.shared.streams_abandoned.store(true, Ordering::Release);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use proto::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest};
 
-use super::Member;
+use super::{ExpiredRenewal, Member};
 use crate::apply::LeaseEvent;
 use crate::env::Instant;
 use crate::error::Unavailable;
@@ -30,14 +30,21 @@ impl Member {
                     .leases_revoked
                     .fetch_add(1, Ordering::Relaxed);
                 self.expiry.revoked(id);
-                for (_, answer) in self.expired_renewals.extract_if(.., |(lease, _)| *lease == id) {
-                    let _ = answer.send(Ok(0));
+                let of_lease = |renewal: &mut ExpiredRenewal| renewal.lease == id;
+                for renewal in self.expired_renewals.extract_if(.., of_lease) {
+                    let _ = renewal.answer.send(Ok(0));
                 }
             }
         }
     }
 
-    pub(super) fn renew(&mut self, lease: LeaseId, answer: Answer<i64>, now: Instant) {
+    pub(super) fn fail_expired_renewals(&mut self, error: Unavailable) {
+        for renewal in self.expired_renewals.drain(..) {
+            let _ = renewal.answer.send(Err(error.into()));
+        }
+    }
+
+    pub(super) fn renew(&mut self, lease: LeaseId, since: Instant, answer: Answer<i64>, now: Instant) {
         if !self.leads_applied {
             let _ = answer.send(Err(Unavailable::NoLeader.into()));
             return;
@@ -51,7 +58,9 @@ impl Member {
                 let _ = answer.send(Ok(ttl_s));
             }
             // Not yet revoked: the revoke is under way and decides (etcd reference 1.3).
-            Renewal::Expired => self.expired_renewals.push((lease, answer)),
+            Renewal::Expired => self
+                .expired_renewals
+                .push(ExpiredRenewal { since, lease, answer }),
             Renewal::Unknown => drop(answer.send(Ok(0))),
         }
     }
