@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::connection::{self, Role};
 use crate::core::{Core, raised};
@@ -77,13 +78,21 @@ impl Placement {
     }
 }
 
+/// Serves what is handed over until nothing more can come, then until the last of it is served: the runtime ends with
+/// this future, and would cut off the connections that are being told of the stop.
 async fn serve_handed(core: Arc<Core>, mut handed: mpsc::Receiver<(StdStream, Role)>) {
-    while let Some((stream, role)) = handed.recv().await {
-        match TcpStream::from_std(stream) {
-            Ok(stream) => drop(tokio::spawn(connection::serve(core.clone(), role, stream))),
-            Err(error) => tracing::warn!(%error, "cannot take a connection over"),
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            next = handed.recv() => match next.map(|(stream, role)| (TcpStream::from_std(stream), role)) {
+                Some((Ok(stream), role)) => drop(connections.spawn(connection::serve(core.clone(), role, stream))),
+                Some((Err(error), _)) => tracing::warn!(%error, "cannot take a connection over"),
+                None => break,
+            },
+            Some(_) = connections.join_next() => {}
         }
     }
+    while connections.join_next().await.is_some() {}
 }
 
 /// Connections on their way to one runtime.
