@@ -1,0 +1,32 @@
+//! What every test of the server shares: a real server process on free loopback ports, clients for it, and words
+//! for requests and expected errors.
+//!
+//! `TAFFRAIL_TEST_SERVER` names another program with etcd's flags to run in place of the one under test. That is how
+//! the tests themselves are tested: they must pass against a real etcd. Nothing here sleeps to let something happen;
+//! every wait is for a condition and ends in a panic after [`PATIENCE`].
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses its own part of the harness"
+)]
+
+mod client;
+mod ports;
+mod random;
+mod requests;
+mod server;
+mod skip;
+mod watch;
+
+use std::time::Duration;
+
+pub(crate) use client::{Client, assert_status};
+pub(crate) use ports::Ports;
+pub(crate) use random::Random;
+pub(crate) use requests::*;
+pub(crate) use server::{HttpAnswer, Server, http_get, program, runs_taffrail, wait_until};
+pub(crate) use skip::{needs, needs_etcdctl, skip};
+pub(crate) use watch::{WatchStream, keys_of, showed};
+
+/// The longest that any single wait may last. It only turns a hang into a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
