@@ -156,7 +156,7 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
     if !Wal::exists(world.disk.as_ref(), &folders.wal)? {
         found(world, settings, &folders, &config)?;
     }
-    let metadata = wal::read(world.disk.as_ref(), &folders.wal, Index(u64::MAX), &config)?.metadata;
+    let metadata = wal::metadata(world.disk.as_ref(), &folders.wal, &config)?;
     let (mut store, mut state) = match working_copy(world, &folders, metadata)? {
         WorkingCopy::Whole(store, state) => (store, *state),
         WorkingCopy::Empty(backend) => rebuild(world, &folders, metadata, backend)?,

@@ -2,8 +2,9 @@
 //! append response to a leader) leaves the member only after [`Wal::append`] returned for what it rests on.
 //!
 //! The room owns the folder it is given: segment files of a fixed size, zeroed in advance and recycled, because a
-//! sync of blocks already allocated costs about half of one that also grows the file. It decides nothing about
-//! Raft: it stores entries and hard states in the order given and returns what is left of them. It never answers
+//! sync of blocks already allocated costs about half of one that also grows the file. Only a log's first segment is
+//! made shorter, so that a new member is ready sooner; it grows where the next one is not made in time. The room
+//! decides nothing about Raft: it stores entries and hard states in the order given and returns what is left of them. It never answers
 //! from a file that failed a write or a sync: the writer is dead from then on, and so must the process be, since
 //! what the kernel did with the dirty pages is unknown.
 //!
@@ -79,10 +80,11 @@ mod record;
 mod replay;
 mod segment;
 pub mod snapshot;
+mod window;
 mod writer;
 
 pub use error::{Damage, WalError};
-pub use replay::{Replay, Torn, read};
+pub use replay::{Replay, Torn, metadata, read};
 pub use segment::SpareJob;
 pub use writer::Wal;
 
@@ -148,6 +150,8 @@ pub struct Append {
 pub struct Config {
     /// Bytes of a segment.
     pub segment_bytes: u64,
+    /// Bytes of a new log's first segment, where that is fewer: a new member waits until they are zeroed.
+    pub first_segment_bytes: u64,
     /// Spare segments kept for reuse; more are removed.
     pub spares_max: usize,
     /// A random number, drawn anew for each process.
@@ -161,6 +165,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             segment_bytes: 64 << 20,
+            first_segment_bytes: 4 << 20,
             spares_max: 2,
             salt: 0,
             #[cfg(any(test, feature = "sim"))]

@@ -167,9 +167,11 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// The segment's bytes from its start, and how to judge them.
+/// A stretch of a segment's bytes, and how to judge them. Places are counted from the segment's start.
 #[derive(Clone, Copy)]
 pub(super) struct Image<'a> {
+    /// Where the stretch begins.
+    pub(super) base: usize,
     pub(super) bytes: &'a [u8],
     pub(super) segment: SegmentId,
     pub(super) verify: bool,
@@ -194,7 +196,7 @@ impl BatchHead {
 impl<'a> Image<'a> {
     /// The head of a batch at `at`, if one stands there.
     pub(super) fn head(&self, at: usize) -> Option<BatchHead> {
-        let head = self.bytes.get(at..at.checked_add(BATCH_HEAD)?)?;
+        let head = self.part(at, BATCH_HEAD)?;
         if head[4..8] != BATCH_MAGIC {
             return None;
         }
@@ -216,27 +218,29 @@ impl<'a> Image<'a> {
     /// The records of the batch at `at`, all verified; or where and how it is damaged.
     pub(super) fn records(&self, at: usize, head: &BatchHead) -> Result<Vec<Record<'a>>, Defect> {
         let seal = self.segment.seal(head.generation);
-        let mut from = at + BATCH_HEAD;
-        let Some(body) = from.checked_add(head.body).and_then(|end| self.bytes.get(..end)) else {
+        let start = at + BATCH_HEAD;
+        let Some(body) = self.part(start, head.body) else {
             return Err(Defect {
                 at,
                 damage: Damage::BatchHead,
             });
         };
         let mut records = Vec::with_capacity(usize::try_from(head.records).unwrap_or(0).min(head.body));
+        let mut from = 0;
         while from < body.len() {
+            let at = start + from;
             let broken = Defect {
-                at: from,
+                at,
                 damage: Damage::Record,
             };
             let frame = frame(body, from).ok_or(broken)?;
-            if self.verify && Some(seal.checksum(from as u64, &frame[4..])) != short(frame, 0) {
+            if self.verify && Some(seal.checksum(at as u64, &frame[4..])) != short(frame, 0) {
                 return Err(broken);
             }
             let payload = &frame[RECORD_HEAD..];
             let kind = payload.first().copied().unwrap_or(0);
             records.push(record(payload).ok_or(Defect {
-                at: from,
+                at,
                 damage: Damage::Form(kind),
             })?);
             from += frame.len();
@@ -253,7 +257,7 @@ impl<'a> Image<'a> {
     /// The state record that a segment's first batch begins with, from however much of the segment is there.
     pub(super) fn state(&self, at: usize) -> Option<State> {
         let head = self.head(at)?;
-        let frame = frame(self.bytes, at + BATCH_HEAD)?;
+        let frame = frame(self.bytes, (at + BATCH_HEAD).checked_sub(self.base)?)?;
         let checksum = self
             .segment
             .seal(head.generation)
@@ -270,15 +274,24 @@ impl<'a> Image<'a> {
     /// The first valid head of a batch at or after `at` that names a synced offset beyond `point` in a generation
     /// not before `generation`: the proof that `point` was durable.
     pub(super) fn proof_beyond(&self, at: usize, point: LogOffset, generation: u64) -> Option<usize> {
-        (at.next_multiple_of(ALIGN as usize)..self.bytes.len())
-            .step_by(ALIGN as usize)
+        let align = ALIGN as usize;
+        let from = at.max(self.base).next_multiple_of(align);
+        let places = self.bytes.get(from - self.base..)?.chunks_exact(align);
+        // The magic number first: this loop looks at every eighth byte of a segment.
+        places
+            .enumerate()
+            .filter(|(_, place)| place[4..8] == BATCH_MAGIC)
+            .map(|(number, _)| from + number * align)
             .find(|at| {
-                // The magic number first: this loop looks at every eighth byte of a segment.
-                self.bytes.get(at + 4..at + 8) == Some(&BATCH_MAGIC)
-                    && self
-                        .head(*at)
-                        .is_some_and(|head| head.synced > point && head.generation >= generation)
+                self.head(*at)
+                    .is_some_and(|head| head.synced > point && head.generation >= generation)
             })
+    }
+
+    /// The `len` bytes at `at`, if the stretch has them all.
+    fn part(&self, at: usize, len: usize) -> Option<&'a [u8]> {
+        let from = at.checked_sub(self.base)?;
+        self.bytes.get(from..from.checked_add(len)?)
     }
 }
 
@@ -360,7 +373,8 @@ const fn numbers_bytes(numbers: u64) -> u64 {
 
 const ALIGN: u64 = 8;
 const BATCH_MAGIC: [u8; 4] = *b"TFB1";
-const BATCH_HEAD: usize = 40;
+/// Bytes of a batch before its records.
+pub(super) const BATCH_HEAD: usize = 40;
 const RECORD_HEAD: usize = 8;
 /// An entry's payload before its data: kind, entry kind, term, index.
 const ENTRY_FIXED: usize = 18;

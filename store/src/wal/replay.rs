@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::error::io_error;
 use super::record::{Defect, Image, LogOffset, Record, SegmentId, State};
 use super::segment::{self, HEADER_BYTES};
+use super::window::Window;
 use super::{Config, Damage, Entry, HardState, Metadata, Position, WalError};
 use crate::env::{Disk, DiskFile};
 use crate::types::Index;
@@ -44,6 +45,21 @@ pub fn read(disk: &dyn Disk, dir: &Path, from: Index, config: &Config) -> Result
     scan(disk, dir, from, config).map(|scan| scan.replay)
 }
 
+/// Whose log it is, from the beginnings of its segments alone; where none can be read, as [`read`] has it.
+pub fn metadata(disk: &dyn Disk, dir: &Path, config: &Config) -> Result<Metadata, WalError> {
+    let reader = Reader {
+        disk,
+        dir,
+        verify: config.verifies(),
+    };
+    for sequence in segment::list(disk, dir)?.segments.into_iter().rev() {
+        if let Some(state) = reader.peek(sequence)?.state {
+            return Ok(state.metadata);
+        }
+    }
+    read(disk, dir, Index(u64::MAX), config).map(|replay| replay.metadata)
+}
+
 /// A replay with what the writer needs to go on.
 pub(super) struct Scan {
     pub(super) replay: Replay,
@@ -52,7 +68,7 @@ pub(super) struct Scan {
     /// Where the next batch goes.
     pub(super) tail: LogOffset,
     pub(super) tail_id: SegmentId,
-    /// All segments with their length and the last index before them, where known.
+    /// All segments with their length and what stood before them, where known.
     pub(super) segments: Vec<Found>,
 }
 
@@ -61,8 +77,15 @@ pub(super) struct Scan {
 pub(super) struct Found {
     pub(super) sequence: u64,
     pub(super) bytes: u64,
-    /// From the state record of its first batch; `None` where none verifies.
-    pub(super) before: Option<Index>,
+    /// The state record of its first batch; `None` where none verifies.
+    pub(super) state: Option<State>,
+}
+
+impl Found {
+    /// The log's last index before the segment.
+    pub(super) fn before(&self) -> Option<Index> {
+        self.state.map(|state| state.last.index)
+    }
 }
 
 pub(super) fn scan(disk: &dyn Disk, dir: &Path, from: Index, config: &Config) -> Result<Scan, WalError> {
@@ -81,11 +104,11 @@ pub(super) fn scan(disk: &dyn Disk, dir: &Path, from: Index, config: &Config) ->
     };
     // The last segment before which the log ended below `from`: all live entries from there on lie in it or later.
     // Where there is none, the first one that can be read at all; the log may have been overwritten from below.
-    let wanted = |found: &Found| found.before.is_some_and(|before| before < from);
+    let wanted = |found: &Found| found.before().is_some_and(|before| before < from);
     let start = segments
         .iter()
         .rposition(wanted)
-        .or_else(|| segments.iter().position(|f| f.before.is_some()));
+        .or_else(|| segments.iter().position(|f| f.state.is_some()));
     let mut start = start.unwrap_or(newest);
     loop {
         let mut log = Log::new(from);
@@ -140,32 +163,31 @@ impl Reader<'_> {
         let file = self.disk.open(&path).map_err(io_error("open", &path))?;
         let mut bytes = vec![0; PEEK_BYTES];
         let len = file.read_at(0, &mut bytes).map_err(io_error("read", &path))?;
-        let before = segment::decode_header(&bytes[..len], sequence)
+        let state = segment::decode_header(&bytes[..len], sequence)
             .ok()
             .and_then(|segment| {
                 let image = Image {
+                    base: 0,
                     bytes: &bytes[..len],
                     segment,
                     verify: self.verify,
                 };
-                image.state(HEADER_BYTES).map(|state| state.last.index)
+                image.state(HEADER_BYTES)
             });
         Ok(Found {
             sequence,
             bytes: file.len().map_err(io_error("read", &path))?,
-            before,
+            state,
         })
     }
 
-    fn load(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<SegmentId, WalError> {
-        let path = segment::path(self.dir, sequence);
-        let file = self.disk.open(&path).map_err(io_error("open", &path))?;
-        let len = file.len().map_err(io_error("read", &path))?;
-        // Fresh zeroed memory is cheaper than clearing the old.
-        *buffer = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        let got = file.read_at(0, buffer).map_err(io_error("read", &path))?;
-        buffer.truncate(got);
-        segment::decode_header(buffer, sequence).map_err(|damage| self.corrupt(sequence, 0, damage))
+    fn window(&self, sequence: u64) -> Result<Window, WalError> {
+        Window::open(
+            self.disk,
+            segment::path(self.dir, sequence),
+            sequence,
+            self.verify,
+        )
     }
 
     /// Reads the segments to the end of the log, and makes sure that it is the end. Returns where the next batch
@@ -175,8 +197,7 @@ impl Reader<'_> {
         segments: &[Found],
         log: &mut Log,
     ) -> Result<(LogOffset, SegmentId, Option<Torn>), WalError> {
-        let mut buffer = Vec::new();
-        let mut ended: Option<(LogOffset, SegmentId, Stop)> = None;
+        let mut ended: Option<(LogOffset, Window, Stop)> = None;
         for found in segments {
             let sequence = found.sequence;
             if let Some((end, ..)) = &ended
@@ -186,15 +207,16 @@ impl Reader<'_> {
                     path: segment::path(self.dir, end.sequence + 1),
                 });
             }
-            let segment = self.load(sequence, &mut buffer)?;
-            let image = Image {
-                bytes: &buffer,
-                segment,
-                verify: self.verify,
+            let mut window = self.window(sequence)?;
+            let first = window.head(HEADER_BYTES)?;
+            let first = first.filter(|head| head.generation >= log.generation);
+            let continues = match first {
+                Some(head) => {
+                    let image = window.batch(HEADER_BYTES, &head)?;
+                    image.records(HEADER_BYTES, &head).is_ok().then_some(head)
+                }
+                None => None,
             };
-            let continues = image.head(HEADER_BYTES).filter(|head| {
-                head.generation >= log.generation && image.records(HEADER_BYTES, head).is_ok()
-            });
             match (&ended, continues) {
                 // Made ready but not begun: the log ends before it.
                 (Some(_), None) => break,
@@ -204,37 +226,32 @@ impl Reader<'_> {
                 }
                 _ => {}
             }
-            let stop = self.segment(&image, log)?;
-            ended = Some((
-                LogOffset {
-                    sequence,
-                    offset: stop.at as u64,
-                },
-                segment,
-                stop,
-            ));
+            let stop = self.segment(&mut window, log)?;
+            let end = LogOffset {
+                sequence,
+                offset: stop.at as u64,
+            };
+            ended = Some((end, window, stop));
         }
-        let (end, id, stop) = ended.expect("there is at least one segment");
-        self.prove_end(segments, end, &stop, log.generation)?;
-        let path = segment::path(self.dir, end.sequence);
-        Ok((
-            end,
-            id,
-            stop.defect.map(|_| Torn {
-                path,
-                offset: end.offset,
-            }),
-        ))
+        let (end, mut window, stop) = ended.expect("there is at least one segment");
+        self.prove_end(segments, &mut window, end, &stop, log.generation)?;
+        let torn = stop.defect.map(|_| Torn {
+            path: segment::path(self.dir, end.sequence),
+            offset: end.offset,
+        });
+        Ok((end, window.segment(), torn))
     }
 
     /// Reads batches until one does not verify.
-    fn segment(&self, image: &Image<'_>, log: &mut Log) -> Result<Stop, WalError> {
-        let sequence = image.segment.sequence;
+    fn segment(&self, window: &mut Window, log: &mut Log) -> Result<Stop, WalError> {
+        let sequence = window.segment().sequence;
         let mut at = HEADER_BYTES;
         loop {
-            let Some(head) = image.head(at).filter(|head| head.generation >= log.generation) else {
+            let head = window.head(at)?.filter(|head| head.generation >= log.generation);
+            let Some(head) = head else {
                 return Ok(Stop { at, defect: None });
             };
+            let image = window.batch(at, &head)?;
             let records = match image.records(at, &head) {
                 Ok(records) => records,
                 // It verifies, so it is as written: by a later version, or by a bug. No crash does that.
@@ -269,10 +286,12 @@ impl Reader<'_> {
         }
     }
 
-    /// Corruption or a torn tail: looks for anything behind the end that was written after it was durable.
+    /// Corruption or a torn tail: looks for anything behind the end that was written after it was durable. `tail`
+    /// is the window on the segment that the log ends in: it goes on from where reading stopped.
     fn prove_end(
         &self,
         segments: &[Found],
+        tail: &mut Window,
         end: LogOffset,
         stop: &Stop,
         generation: u64,
@@ -280,26 +299,21 @@ impl Reader<'_> {
         if !self.verify {
             return Ok(());
         }
-        let mut buffer = Vec::new();
-        for found in segments.iter().filter(|found| found.sequence >= end.sequence) {
-            let segment = self.load(found.sequence, &mut buffer)?;
-            let image = Image {
-                bytes: &buffer,
-                segment,
-                verify: true,
-            };
-            let from = if found.sequence == end.sequence {
-                stop.at
-            } else {
-                HEADER_BYTES
-            };
-            if image.proof_beyond(from, end, generation).is_some() {
-                let defect = stop.defect.unwrap_or(Defect {
-                    at: stop.at,
-                    damage: Damage::BatchHead,
-                });
-                return Err(self.corrupt(end.sequence, defect.at as u64, defect.damage));
+        let mut proven = tail.proof_beyond(stop.at, end, generation)?;
+        for found in segments.iter().filter(|found| found.sequence > end.sequence) {
+            if proven {
+                break;
             }
+            proven = self
+                .window(found.sequence)?
+                .proof_beyond(HEADER_BYTES, end, generation)?;
+        }
+        if proven {
+            let defect = stop.defect.unwrap_or(Defect {
+                at: stop.at,
+                damage: Damage::BatchHead,
+            });
+            return Err(self.corrupt(end.sequence, defect.at as u64, defect.damage));
         }
         Ok(())
     }

@@ -359,4 +359,102 @@ fn damage_below_a_synced_offset_is_corruption_and_above_it_a_torn_tail() {
     }
 }
 
+/// A new log's first segment is short: it grows while the next one is not made, and gives way once it is.
+#[test]
+fn a_short_first_segment_grows_until_the_next_is_ready() {
+    let disk = FakeDisk::new(1);
+    let short = || Config {
+        first_segment_bytes: 2048,
+        ..config(16384)
+    };
+    let first = segment::path(Path::new(DIR), 1);
+    let mut wal = create(&disk, short());
+    assert_eq!(disk.contents(&first).unwrap().len(), 2048);
+    assert!(!wal.wants_segment());
+    for index in 1..=4 {
+        wal.append(&[append(entries(index..=index, 1, 900))]).unwrap();
+    }
+    assert!(wal.wants_segment());
+    assert!(disk.contents(&first).unwrap().len() > 4096);
+    // Opened again, it is a segment like another.
+    drop(wal);
+    let (mut wal, replay) = open(&disk, 1, short()).unwrap();
+    assert_eq!(replay.entries, entries(1..=4, 1, 900));
+    let spare = wal.spare_job().unwrap().run().unwrap();
+    wal.add_spare(spare);
+    wal.prepare().unwrap();
+    assert!(!wal.wants_segment());
+    let grown = disk.contents(&first).unwrap().len();
+    for index in 5..=6 {
+        wal.append(&[append(entries(index..=index, 1, 900))]).unwrap();
+    }
+    assert_eq!(names(&disk), ["0000000000000001.wal", "0000000000000002.wal"]);
+    assert!(disk.contents(&first).unwrap().len() < grown + 1024);
+    drop(wal);
+    let (wal, replay) = open(&disk, 1, short()).unwrap();
+    assert_eq!(replay.entries, entries(1..=6, 1, 900));
+    drop(wal);
+    // Not made in time, it takes up to the full size and no more.
+    let disk = FakeDisk::new(1);
+    let mut wal = create(&disk, short());
+    for index in 1..=40 {
+        wal.append(&[append(entries(index..=index, 1, 900))]).unwrap();
+    }
+    assert!(disk.contents(&first).unwrap().len() <= 16384);
+    assert_eq!(names(&disk).len(), 3);
+    drop(wal);
+    let (_, replay) = open(&disk, 1, short()).unwrap();
+    assert_eq!(replay.entries, entries(1..=40, 1, 900));
+}
+
+/// Segments, batches and proofs of corruption larger than what is read at once.
+#[test]
+fn a_log_is_read_through_a_small_window() {
+    let disk = FakeDisk::new(1);
+    let first = segment::path(Path::new(DIR), 1);
+    let mut wal = create(&disk, config(3 << 20));
+    let sizes = [10, 200_000, 70_000, 900_000, 1, 262_100, 300, 100_000, 261_000];
+    let mut all = Vec::new();
+    let mut ends = Vec::new();
+    for (index, size) in (1..).zip(sizes) {
+        wal.append(&[append(entries(index..=index, 1, size))]).unwrap();
+        all.extend(entries(index..=index, 1, size));
+        ends.push(wal.bytes());
+    }
+    drop(wal);
+    let read = || replay::read(&disk, Path::new(DIR), Index(1), &config(3 << 20));
+    assert_eq!(read().unwrap().entries, all);
+    // Whatever batch but the last is broken, a later one proves it, however far behind it stands.
+    for (number, end) in ends.iter().enumerate() {
+        assert!(disk.damage(&first, end - 8, 0x40));
+        match read() {
+            Err(WalError::Corrupt { .. }) => assert!(number + 1 < ends.len()),
+            Ok(replay) => {
+                assert_eq!(number + 1, ends.len());
+                assert_eq!(replay.entries, all[..number]);
+                assert!(replay.torn.is_some());
+            }
+            Err(error) => panic!("batch {number}: {error}"),
+        }
+        disk.damage(&first, end - 8, 0x40);
+    }
+    // All between the first batch and the last is gone: the last one's head still proves it, wherever it stands.
+    let zeros = vec![0; usize::try_from(ends[7] - ends[0]).unwrap()];
+    disk.open(&first).unwrap().write_at(ends[0], &zeros).unwrap();
+    assert!(matches!(read(), Err(WalError::Corrupt { offset, .. }) if offset == ends[0]));
+}
+
+#[test]
+fn metadata_is_read_from_the_newest_segment_that_has_it() {
+    let disk = FakeDisk::new(1);
+    let of = || replay::metadata(&disk, Path::new(DIR), &config(4096));
+    let mut wal = create(&disk, config(4096));
+    assert_eq!(of().unwrap(), metadata());
+    wal.prepare().unwrap();
+    drop(wal);
+    assert_eq!(of().unwrap(), metadata());
+    disk.damage(&segment::path(Path::new(DIR), 1), 600, 1);
+    assert!(matches!(of(), Err(WalError::Corrupt { .. })));
+}
+
 mod golden;

@@ -75,7 +75,9 @@ impl Wal {
             disk.remove(path).map_err(io_error("remove", path))?;
         }
         let number = listing.next_number;
-        let bytes = segment_bytes(&config);
+        let bytes = config
+            .first_segment_bytes
+            .clamp(SEGMENT_BYTES_MIN, segment_bytes(&config));
         let spare = SpareJob {
             disk: disk.clone(),
             dir: dir.to_owned(),
@@ -149,7 +151,7 @@ impl Wal {
             .partition(|found| found.sequence <= tail.sequence);
         let held = held.into_iter().map(|found| Held {
             sequence: found.sequence,
-            before: found.before.unwrap_or_default(),
+            before: found.before().unwrap_or_default(),
             bytes: found.bytes,
         });
         let mut wal = Wal {
@@ -239,7 +241,7 @@ impl Wal {
     /// with a spare from [`Wal::spare_job`] at hand.
     #[must_use]
     pub fn wants_segment(&self) -> bool {
-        self.next.is_none() && !self.poisoned && self.offset > self.config.segment_bytes / 2
+        self.next.is_none() && !self.poisoned && self.offset > self.prepared_bytes() / 2
     }
 
     /// The making of a spare, where [`Wal::prepare`] would have to do it itself; to be run anywhere.
@@ -396,7 +398,10 @@ impl Wal {
     ) -> Result<(), WalError> {
         let empty = self.offset == HEADER_BYTES as u64;
         let body = if with_state { body + STATE_BYTES } else { body };
-        if !empty && self.offset + batch_bytes(body) > segment_bytes(&self.config) {
+        let end = self.offset + batch_bytes(body);
+        // A first segment that is shorter than the others grows rather than wait for the next one to be made.
+        let full = end > segment_bytes(&self.config) || (end > self.prepared_bytes() && self.next.is_some());
+        if !empty && full {
             self.cut()?;
         }
         let mut encoder = Encoder::new(&mut self.buffer, self.segment, self.generation, self.offset);
@@ -431,7 +436,10 @@ impl Wal {
         if let Some(current) = self.segments.back_mut() {
             current.bytes = current.bytes.max(self.offset);
         }
-        let bytes = segment_bytes(&self.config);
+        let bytes = file.len().map_err(|e| {
+            let path = segment::path(&self.dir, id.sequence);
+            io_error("read", &path)(e)
+        })?;
         self.segments.push_back(Held {
             sequence: id.sequence,
             before: self.last.index,
@@ -441,6 +449,12 @@ impl Wal {
         self.file = file;
         self.offset = HEADER_BYTES as u64;
         Ok(())
+    }
+
+    /// How much of the current segment was made ready in advance.
+    fn prepared_bytes(&self) -> u64 {
+        let made = self.segments.back().map_or(0, |current| current.bytes);
+        made.min(segment_bytes(&self.config))
     }
 
     /// Sorts out what a crash, or another configuration, left in the folder beside the log itself. `beyond` are
