@@ -37,7 +37,8 @@ pub struct Meta {
 pub enum Load {
     /// A pass begins, over a state with this meta record. A second `Begin` would make everything before it void.
     Begin(Meta),
-    /// The next change, in order of revision. The value is the receiver's own; the key is a slice to be copied.
+    /// The next change, in order of revision. Key and value are slices of what was read: copy what is kept, or it
+    /// keeps some 32 KiB in memory.
     Change(Change),
 }
 
@@ -162,10 +163,7 @@ impl<'a> Pass<'a> {
             });
         }
         for change in stored.changes() {
-            let mut change = change?;
-            // A slice would keep the block in memory for as long as its last live value.
-            change.kv.value = Bytes::copy_from_slice(&change.kv.value);
-            (self.visit)(Load::Change(change));
+            (self.visit)(Load::Change(change?));
         }
         self.directory.set(stored.from, Some(entry));
         self.directory.through = stored.to;

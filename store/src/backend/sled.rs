@@ -225,55 +225,126 @@ type Visit<'a> = dyn FnMut(Table, &[u8], &Bytes) -> Result<(), BackendError> + '
 /// Hands every record of a directory to `visit`, in key order, after checking that sled will find its way in it.
 /// Must not run while the directory is open. `false` where it holds nothing.
 pub(super) fn read_all(dir: &Path, visit: &mut Visit<'_>) -> Result<bool, BackendError> {
+    // sled would create it, and run `sync` for the whole machine twice.
+    if matches!(dir.try_exists(), Ok(false)) {
+        return Ok(false);
+    }
     let recovery = patiently(|| sled::Heap::recover(LEAF_RECORDS, &config(dir))).map_err(disk("open"))?;
-    let mut leaves = recovery.recovered_nodes;
-    leaves.sort_unstable_by(|a, b| a.low_key.cmp(&b.low_key));
-    let Some(first) = leaves.first() else {
+    let mut nodes = recovery.recovered_nodes;
+    nodes.sort_unstable_by(|a, b| a.low_key.cmp(&b.low_key));
+    let Some(first) = nodes.first() else {
         return Ok(false);
     };
     let collection = first.collection_id;
     if !first.low_key.is_empty() {
         return Err(structure("no leaf at the low end"));
     }
-    if leaves.iter().any(|node| node.collection_id != collection) {
+    if nodes.iter().any(|node| node.collection_id != collection) {
         return Err(structure("a leaf of another collection"));
     }
-    let (heap, leaves) = (recovery.heap, &leaves);
+    let place = nodes.into_iter().map(|node| (node.object_id, node.low_key));
+    let places: Vec<Place> = place.collect();
+    let mut tiles = Tiles {
+        places: &places,
+        taken: 0,
+        any: false,
+        visit,
+    };
+    let mut reader = LeafReader::new(recovery.heap)?;
+    if std::thread::available_parallelism().map_or(1, usize::from) > 1 {
+        read_ahead(reader, &mut tiles)?;
+    } else {
+        for (id, _) in &places {
+            tiles.take(&reader.read(*id)?)?;
+        }
+    }
+    Ok(tiles.any)
+}
+
+/// A leaf's number and the lowest key it may hold.
+type Place = (sled::ObjectId, sled::InlineArray);
+
+/// Reads and decodes the leaves on a second thread, which takes about as long as what the receiver does with them.
+fn read_ahead(mut reader: LeafReader, tiles: &mut Tiles<'_, '_>) -> Result<(), BackendError> {
+    let places = tiles.places;
     std::thread::scope(|scope| {
-        // Reading and decompressing take as long as what the receiver does with the records: two threads.
-        let (sender, receiver) = mpsc::sync_channel(LEAVES_AHEAD);
+        let (sender, receiver) = mpsc::sync_channel(BATCHES_AHEAD);
         scope.spawn(move || {
-            for node in leaves {
-                let leaf = match heap.read(node.object_id) {
-                    Some(bytes) => bytes.map_err(disk("read")).and_then(|bytes| Leaf::decode(&bytes)),
-                    None => Err(structure("a leaf without an address")),
-                };
+            // Several at once: waking the receiver costs more than a leaf.
+            for batch in places.chunks(LEAVES_PER_BATCH) {
+                let read = batch.iter().map(|(id, _)| reader.read(*id));
+                let read: Result<Vec<Leaf>, BackendError> = read.collect();
+                let failed = read.is_err();
                 // The receiver leaves at the first error.
-                if sender.send(leaf).is_err() {
+                if sender.send(read).is_err() || failed {
                     break;
                 }
             }
         });
-        let mut any = false;
-        for (at, node) in leaves.iter().enumerate() {
+        while tiles.taken < places.len() {
             // Without a sender the thread has panicked, and so does the end of the scope.
-            let leaf = receiver
+            let read = receiver
                 .recv()
-                .map_err(|_| structure("the reading thread has panicked"))??;
-            let next = leaves.get(at + 1).map(|next| next.low_key.as_ref());
-            if *leaf.low != *node.low_key || leaf.high.as_deref() != next {
-                return Err(structure("the leaves do not tile the key space"));
-            }
-            for (key, value) in &leaf.records {
-                let Some(table) = key.first().and_then(|prefix| Table::from_prefix(*prefix)) else {
-                    return Err(structure("a key of an unknown table"));
-                };
-                any = true;
-                visit(table, &key[1..], value)?;
+                .map_err(|_| structure("the reading thread has panicked"))?;
+            for leaf in read? {
+                tiles.take(&leaf)?;
             }
         }
-        Ok(any)
+        Ok(())
     })
+}
+
+/// The leaves in order, checked one by one to tile the key space.
+struct Tiles<'a, 'v> {
+    places: &'a [Place],
+    taken: usize,
+    any: bool,
+    visit: &'a mut Visit<'v>,
+}
+
+impl Tiles<'_, '_> {
+    fn take(&mut self, leaf: &Leaf) -> Result<(), BackendError> {
+        let (_, low) = &self.places[self.taken];
+        self.taken += 1;
+        let next = self.places.get(self.taken).map(|(_, low)| low.as_ref());
+        if *leaf.low != **low || leaf.high.as_deref() != next {
+            return Err(structure("the leaves do not tile the key space"));
+        }
+        for (key, value) in &leaf.records {
+            let Some(table) = key.first().and_then(|prefix| Table::from_prefix(*prefix)) else {
+                return Err(structure("a key of an unknown table"));
+            };
+            self.any = true;
+            (self.visit)(table, &key[1..], value)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads leaves with one decompression context, which costs as much to make as a leaf to read.
+struct LeafReader {
+    heap: sled::Heap,
+    context: zstd::bulk::Decompressor<'static>,
+}
+
+impl LeafReader {
+    fn new(heap: sled::Heap) -> Result<Self, BackendError> {
+        let context = zstd::bulk::Decompressor::new().map_err(disk("decompress"))?;
+        Ok(LeafReader { heap, context })
+    }
+
+    fn read(&mut self, id: sled::ObjectId) -> Result<Leaf, BackendError> {
+        let stored = match self.heap.read(id) {
+            Some(bytes) => bytes.map_err(disk("read"))?,
+            None => return Err(structure("a leaf without an address")),
+        };
+        let bytes = match self.context.decompress(&stored, LEAF_BYTES) {
+            Ok(bytes) => bytes,
+            // Too long for one go, as a leaf with a large value is, or damaged, which then shows again.
+            Err(_) => zstd::stream::decode_all(&stored[..]).map_err(disk("decompress"))?,
+        };
+        Leaf::parse(Bytes::from(bytes)).ok_or(structure("a leaf of another layout"))
+    }
 }
 
 /// A leaf as sled stores it: bincode with fixed-width numbers, in a zstd frame.
@@ -284,11 +355,6 @@ struct Leaf {
 }
 
 impl Leaf {
-    fn decode(stored: &[u8]) -> Result<Leaf, BackendError> {
-        let bytes = zstd::stream::decode_all(stored).map_err(disk("decompress"))?;
-        Leaf::parse(Bytes::from(bytes)).ok_or(structure("a leaf of another layout"))
-    }
-
     fn parse(mut rest: Bytes) -> Option<Leaf> {
         let rest = &mut rest;
         let low = take_bytes(rest)?;
@@ -353,8 +419,11 @@ fn tree_bytes(dir: &Path) -> io::Result<u64> {
 /// Records per leaf; recorded in the directory, which cannot be opened with another number.
 const LEAF_RECORDS: usize = 8;
 const CACHE_BYTES: usize = 16 << 20;
-/// Leaves decoded ahead of the receiver: some 2 MiB.
-const LEAVES_AHEAD: usize = 64;
+/// Leaves that the reading thread hands over at once, and how many such batches wait: some 3 MiB.
+const LEAVES_PER_BATCH: usize = 16;
+const BATCHES_AHEAD: usize = 4;
+/// Room for a usual leaf, with half as much to spare.
+const LEAF_BYTES: usize = 48 << 10;
 /// Written bytes after which the memory they still take is given back.
 const REOPEN_BYTES: usize = 64 << 20;
 /// zstd's fast levels: measured here, level 3 costs 0.4 us of CPU per put more for data that does not compress.
