@@ -59,10 +59,9 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     let store = opened.map_err(|source| Failure::Open { directory, source })?;
     let (stopping, stopping_seen) = watch::channel(false);
     tokio::select! {
-        ready = store.ready() => if let Err(error) = ready {
-            tracing::warn!(%error, "serving without having seen a leader");
-        },
+        biased;
         fatal = store.failed() => return Err(Failure::Fatal(fatal)),
+        ready = store.ready() => ready.map_err(|error| Failure::Fatal(error.to_string()))?,
         signal = signals.next() => {
             tracing::info!(signal, "stopping before the member was ready");
             drop(stopping_seen);

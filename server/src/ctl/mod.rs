@@ -13,6 +13,7 @@
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 
 use self::print::Printer;
@@ -86,8 +87,9 @@ pub(crate) fn run(args: &[String], env: &[(String, String)]) -> ExitCode {
     let matches = match line::command(env).try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
-            // Help goes to the standard output and is a success; everything else is etcdctl's code 1.
-            let failed = error.use_stderr();
+            // Help is a success, also where a command is missing; everything else is etcdctl's code 1.
+            let failed =
+                error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
             // Nothing is left to try when even the message cannot be printed.
             let _ = error.print();
             return ExitCode::from(u8::from(failed));

@@ -73,6 +73,14 @@ pub(crate) fn full_version(version: &str) -> String {
     }
 }
 
+/// A version without its patch number.
+fn short_version(version: &str) -> &str {
+    match version.matches('.').count() {
+        2 => version.rsplit_once('.').map_or(version, |(short, _)| short),
+        _ => version,
+    }
+}
+
 fn add_rpcs(page: &mut Page, core: &Core) {
     let mut started = page.family(
         "grpc_server_started_total",
@@ -312,5 +320,6 @@ mod tests {
     fn versions_get_three_numbers() {
         assert_eq!(full_version("3.7"), "3.7.0");
         assert_eq!(full_version("3.7.1"), "3.7.1");
+        assert_eq!((short_version("3.7.0"), short_version("3.7")), ("3.7", "3.7"));
     }
 }
