@@ -11,7 +11,8 @@ use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::watch_client::WatchClient;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
-    AlarmRequest, AlarmType, LeaseKeepAliveRequest, PutRequest, PutResponse, WatchCreateRequest, WatchRequest,
+    AlarmRequest, AlarmType, LeaseKeepAliveRequest, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    WatchCreateRequest, WatchRequest,
 };
 use store::{Settings, Store};
 use tempfile::TempDir;
@@ -27,7 +28,8 @@ use crate::config::ConnectionSettings;
 use crate::connection::Role;
 use crate::core::Core;
 use crate::grpc::backlog::Backlog;
-use crate::grpc::meter::Shard;
+use crate::grpc::meter::{Shard, Totals};
+use crate::grpc::rpc::Rpc;
 use crate::metrics::HealthCounts;
 use crate::placement::Placement;
 
@@ -35,6 +37,7 @@ use crate::placement::Placement;
 struct Member {
     address: SocketAddr,
     store: Store,
+    core: Arc<Core>,
     stopping: watch::Sender<bool>,
     _leaderless: watch::Sender<bool>,
     _data: TempDir,
@@ -42,6 +45,10 @@ struct Member {
 
 impl Member {
     async fn start() -> Member {
+        Member::with_answers(Backlog::of_answers()).await
+    }
+
+    async fn with_answers(answers: Arc<Backlog>) -> Member {
         let data = tempfile::tempdir().unwrap();
         let store = Store::open(Settings::new(data.path().join("data")))
             .await
@@ -60,18 +67,19 @@ impl Member {
             shard: shard.clone(),
             shards: [shard].into(),
             requests: Backlog::of_requests(),
-            answers: Backlog::of_answers(),
+            answers,
             health: Arc::new(HealthCounts::default()),
             leaderless: leaderless_seen,
             stopping: stopping_seen.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let placement = Placement::start(vec![core]).unwrap();
+        let placement = Placement::start(vec![core.clone()]).unwrap();
         tokio::spawn(async move { placement.accept(listener, Role::Client, stopping_seen).await });
         Member {
             address,
             store,
+            core,
             stopping,
             _leaderless: leaderless,
             _data: data,
@@ -316,4 +324,49 @@ async fn a_half_closed_keep_alive_ends_well() {
         assert_eq!((renewal.id, renewal.ttl), (id, 0));
     }
     assert_eq!(soon(renewals.message()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn large_answers_that_nobody_reads_are_bounded() {
+    let member = Member::with_answers(Backlog::new(1 << 20)).await;
+    let mut kv = KvClient::new(member.channel().await);
+    soon(kv.put(put(1_500_000))).await.unwrap();
+    let request = || RangeRequest {
+        key: "k".into(),
+        range_end: "l".into(),
+        ..RangeRequest::default()
+    };
+    // Taken as a stream, the answer is not read; its sender has to wait for that.
+    let endpoint = Endpoint::from_shared(format!("http://{}", member.address)).unwrap();
+    let narrow = endpoint.initial_stream_window_size(65_535);
+    let mut client = tonic::client::Grpc::new(narrow.connect().await.unwrap());
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<RangeRequest, RangeResponse>::default();
+    let path = PathAndQuery::from_static("/etcdserverpb.KV/Range");
+    let unread = soon(client.server_streaming(Request::new(request()), path, codec))
+        .await
+        .unwrap();
+    assert!(member.core.answers.is_full());
+    let mut waiting = tokio::spawn(async move { kv.range(request()).await });
+    soon(async {
+        let mut totals = Totals::default();
+        while totals.started < 2 {
+            tokio::task::yield_now().await;
+            totals = Totals::default();
+            member.core.shard.add_to(Rpc::Range, &mut totals);
+        }
+    })
+    .await;
+    assert!(!waiting.is_finished());
+    drop(unread);
+    assert_eq!(
+        soon(&mut waiting).await.unwrap().unwrap().into_inner().kvs.len(),
+        1
+    );
+    soon(async {
+        while member.core.answers.is_full() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

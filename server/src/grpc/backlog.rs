@@ -20,7 +20,8 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    fn new(bytes_max: usize) -> Arc<Backlog> {
+    /// With a bound of its own.
+    pub(crate) fn new(bytes_max: usize) -> Arc<Backlog> {
         Arc::new(Backlog {
             bytes: AtomicUsize::new(0),
             bytes_max,
@@ -38,7 +39,7 @@ impl Backlog {
         Backlog::new(ANSWER_BYTES_MAX)
     }
 
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) >= self.bytes_max
     }
 

@@ -189,7 +189,7 @@ pub(crate) struct AnswerBody {
     /// Absent for what is no known RPC.
     call: Option<Call>,
     /// What a large answer takes until it is sent.
-    _held: Option<Arc<Held>>,
+    held: Option<Arc<Held>>,
 }
 
 impl AnswerBody {
@@ -197,7 +197,7 @@ impl AnswerBody {
         AnswerBody {
             inner,
             call: Some(call),
-            _held: held,
+            held,
         }
     }
 
@@ -205,7 +205,7 @@ impl AnswerBody {
         AnswerBody {
             inner,
             call: None,
-            _held: None,
+            held: None,
         }
     }
 }
@@ -228,7 +228,18 @@ impl Body for AnswerBody {
                 call.end(code_of(trailers).unwrap_or(Code::Unknown));
             }
         }
-        polled
+        match &self.held {
+            // The frames outlive the body in HTTP/2's send buffer, and so must what counts them.
+            Some(held) => polled.map_ok(|frame| {
+                frame.map_data(|data| {
+                    Bytes::from_owner(HeldData {
+                        data,
+                        _held: held.clone(),
+                    })
+                })
+            }),
+            None => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -237,6 +248,18 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// Data of a large answer, counted until it is sent.
+struct HeldData {
+    data: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for HeldData {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
     }
 }
 
