@@ -254,9 +254,17 @@ fn write_state(
 ) {
     let _vital = Vital::new(shared, "the checkpoint writer");
     let mut under_way: Vec<thread::JoinHandle<()>> = Vec::new();
-    while let Ok(job) = queue.recv() {
+    let mut flushes = Flushes::new();
+    while let Some(job) = flushes.next_job(queue) {
         match job {
-            Job::Checkpoint(checkpoint) => {
+            None => {
+                if let Err(error) = store.flush() {
+                    fatal(shared, "flushing the state", &error);
+                    return;
+                }
+                flushes.done();
+            }
+            Some(Job::Checkpoint(checkpoint)) => {
                 let began = Instant::now();
                 let done = store
                     .checkpoint(&checkpoint)
@@ -270,13 +278,14 @@ fn write_state(
                 };
                 shared.published.checkpoint.observe(began.elapsed());
                 tracing::debug!(?stats, applied = checkpoint.applied.0, "checkpoint written");
+                flushes.written(stats.bytes);
                 let dead_pending = store.dead_pending();
                 let _ = events.send(Event::Checkpointed {
                     disk_bytes,
                     dead_pending,
                 });
             }
-            Job::Snapshot(job) => {
+            Some(Job::Snapshot(job)) => {
                 let shared = Arc::clone(shared);
                 let (folder, results) = (snapshots.clone(), events.clone());
                 under_way.retain(|thread| !thread.is_finished());
@@ -301,6 +310,50 @@ fn write_state(
         fatal(shared, "flushing the state", &error);
     }
 }
+
+/// When the working copy is flushed. No acknowledgement depends on it: the log holds everything. A flush bounds what
+/// a start after a crash has to replay, and the memory of what sled has not yet written.
+struct Flushes {
+    unflushed_bytes: usize,
+    last: Instant,
+}
+
+impl Flushes {
+    fn new() -> Self {
+        Flushes {
+            unflushed_bytes: 0,
+            last: Instant::now(),
+        }
+    }
+
+    fn written(&mut self, bytes: usize) {
+        self.unflushed_bytes += bytes;
+    }
+
+    fn done(&mut self) {
+        *self = Flushes::new();
+    }
+
+    /// The next job; `Some(None)` where a flush comes first; `None` once the queue is closed and empty.
+    fn next_job(&self, queue: &mpsc::Receiver<Job>) -> Option<Option<Job>> {
+        if self.unflushed_bytes >= FLUSH_BYTES {
+            return Some(None);
+        }
+        if self.unflushed_bytes == 0 {
+            return queue.recv().ok().map(Some);
+        }
+        match queue.recv_timeout(FLUSH_INTERVAL.saturating_sub(self.last.elapsed())) {
+            Ok(job) => Some(Some(job)),
+            Err(mpsc::RecvTimeoutError::Timeout) => Some(None),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+        }
+    }
+}
+
+/// Bytes of checkpoints after which the working copy is flushed.
+const FLUSH_BYTES: usize = 32 << 20;
+/// How long a checkpoint stays without a flush.
+const FLUSH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
 
 fn write_snapshot(
     shared: &Arc<Shared>,
