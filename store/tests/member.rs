@@ -134,6 +134,29 @@ impl One {
         };
         self.call(store.compact(request)).unwrap();
     }
+
+    /// With a checkpoint after each step.
+    fn compact_slowly(&mut self, revision: i64) {
+        let store = self.store();
+        let mut call = pin!(store.compact(CompactionRequest {
+            revision,
+            physical: false,
+        }));
+        assert!(poll(call.as_mut()).is_none());
+        for step in [Step::Round, Step::Round, Step::WriteLog, Step::Deliver] {
+            self.member.step(step);
+        }
+        poll(call.as_mut()).expect("it is applied").unwrap();
+        let mut steps = 0;
+        while self.member.enabled(Step::Compact) {
+            self.clock.advance(TICK * 2);
+            for step in [Step::Compact, Step::Tick, Step::Work, Step::Deliver] {
+                self.member.step(step);
+            }
+            steps += 1;
+        }
+        assert!(steps > 1, "a step visits a key");
+    }
 }
 
 fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
@@ -353,6 +376,51 @@ fn the_log_does_not_outgrow_its_limit_between_two_snapshots() {
         (256 << 10..400 << 10).contains(&most),
         "the log grew to {most} bytes"
     );
+}
+
+/// etcd keeps the hashes of its last ten compactions (reference 1.5).
+#[test]
+fn a_finished_compaction_leaves_its_hash() {
+    let mut settings = forgetful();
+    settings.limits.compaction_step_keys = 1;
+    let mut one = One::new(settings);
+    let store = one.store();
+    one.compact(0);
+    let nothing = one.call(store.hash_kv(0)).unwrap();
+    assert_eq!((nothing.compact_revision, nothing.hash_revision), (-1, 0));
+    for round in 0..30 {
+        one.put(&format!("k{}", round % 3), &round.to_string());
+    }
+    one.pass(Duration::from_secs(1));
+    let mut kept = Vec::new();
+    let mut previous = 0;
+    for revision in [10, 13, 20] {
+        // What a HashKV call computes before the compaction is what the compaction leaves, as long as no key is
+        // deleted at just that revision.
+        let before = one.call(store.hash_kv(revision)).unwrap();
+        assert_eq!(
+            (before.compact_revision, before.hash_revision),
+            (previous, revision)
+        );
+        one.compact_slowly(revision);
+        one.pass(Duration::from_secs(2));
+        let after = one.call(store.hash_kv(revision)).unwrap();
+        assert_eq!(
+            (after.hash, after.compact_revision, after.hash_revision),
+            (before.hash, previous, revision)
+        );
+        kept.push(after.hash);
+        previous = revision;
+    }
+    let oldest = one.call(store.hash_kv(10)).unwrap();
+    assert_eq!((oldest.hash, oldest.compact_revision), (kept[0], 0));
+    let between = one.call(store.hash_kv(11));
+    assert!(
+        matches!(between, Err(Error::Request(RequestError::Compacted { .. }))),
+        "{between:?}"
+    );
+    one.pass(Duration::from_secs(2));
+    assert_eq!(one.call(store.range(all())).unwrap().count, 3);
 }
 
 const TICK: Duration = Duration::from_millis(100);

@@ -16,6 +16,7 @@ use super::snapshots::{self, WriteError};
 use crate::backend::{CheckpointStats, StateStore};
 use crate::consensus::Append;
 use crate::env::Disk;
+use crate::mvcc::KvHash;
 use crate::types::{Index, SharedRevision};
 use crate::wal::{self, Wal};
 use crate::watch::ReadToken;
@@ -39,6 +40,8 @@ pub(super) enum Event {
         /// Dead revisions still to be removed.
         dead_pending: usize,
     },
+    /// The hash that a compaction leaves.
+    Hashed(KvHash),
     /// The snapshot under way has ended. With an index, its file is durable and the log before it may go.
     Snapshotted(Option<Index>),
 }

@@ -84,7 +84,7 @@ impl Driver {
                 event = self.events.recv() => self.event(event.expect("the driver holds a sender itself")),
                 _ = ticks.tick() => self.tick(),
                 _ = watch.tick(), if self.watch_due() => self.member.watch_tick(self.now()),
-                _ = compaction.tick(), if self.maintenance.compacting() => self.maintenance.compaction_step(),
+                _ = compaction.tick(), if self.maintenance.compacting() => self.compaction_step(),
                 _ = self.mailbox.recv_many(&mut commands, COMMANDS_PER_ROUND) => {}
             }
             self.drain(&mut commands);
@@ -141,6 +141,7 @@ impl Driver {
             } => {
                 self.maintenance.checkpointed(disk_bytes, dead_pending);
             }
+            Event::Hashed(hash) => self.maintenance.hashed(hash),
             Event::Snapshotted(index) => {
                 self.maintenance.snapshotted();
                 if let Some(index) = index {
@@ -161,6 +162,12 @@ impl Driver {
             for answer in self.awaiting_compaction.drain(..) {
                 let _ = answer.send(Ok(()));
             }
+        }
+    }
+
+    fn compaction_step(&mut self) {
+        if let Some(job) = self.maintenance.compaction_step() {
+            history::hash_compaction(&self.shared, job, self.events_in.clone());
         }
     }
 

@@ -3,17 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use proto::etcdserverpb::HashKvResponse;
 use proto::mvccpb::KeyValue;
 use tokio::sync::mpsc;
 
 use super::actors::Event;
+use super::maintenance::CompactionHash;
 use super::member::HistoryRequest;
 use super::reads::fatal;
 use super::shared::{Pin, Shared, Vital};
 use crate::backend::{BackendError, RevisionStore, ScanLimit};
-use crate::error::Error;
+use crate::error::{Error, Unavailable};
 use crate::mvcc::{HashKv, HashPlan, KeepSet, KvHash, Mvcc, Previous};
 use crate::types::{Change, CommittedRevision, Revision, SharedRevision};
 
@@ -149,9 +151,18 @@ pub(super) async fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashK
         HashPlan::Kept(kept) => kept,
         HashPlan::Compute { compacted, revision } => {
             let (on_thread, stored) = (Arc::clone(shared), shared.history()?);
-            let work = move || hash_history(&on_thread, &stored, compacted, revision);
+            let work = move || {
+                let hash = HashKv::new(
+                    &on_thread.state.read().mvcc,
+                    compacted,
+                    revision,
+                    KeepSet::Request,
+                );
+                hash_history(&on_thread, &stored, hash, revision)
+            };
             match shared.offload.run(work).await {
-                Ok(hashed) => hashed,
+                Ok(Some(hashed)) => hashed,
+                Ok(None) => return Err(Unavailable::Stopped.into()),
                 Err(error) => return Err(fatal(shared, "hashing the history", &error)),
             }
         }
@@ -165,16 +176,48 @@ pub(super) async fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashK
     })
 }
 
-/// Feeds every stored revision up to `revision` to the hash: first from the working copy, then from memory.
+/// Computes the hash that a compaction leaves (reference 1.5), on a thread of its own, and reports it as an event.
+pub(super) fn hash_compaction(
+    shared: &Arc<Shared>,
+    job: CompactionHash,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    let on_thread = Arc::clone(shared);
+    shared.offload.start(move || {
+        let shared = on_thread;
+        let _vital = Vital::new(&shared, "the hashing of a compaction");
+        let Ok(history) = shared.history() else { return };
+        let CompactionHash {
+            previous,
+            revision,
+            pin,
+        } = job;
+        let hash = HashKv::new(&shared.state.read().mvcc, previous, revision, KeepSet::Compaction);
+        match hash_history(&shared, &history, hash, revision) {
+            // The receiver is gone once the driver has ended.
+            Ok(Some(hash)) => drop(events.send(Event::Hashed(hash))),
+            Ok(None) => {}
+            Err(error) => {
+                fatal(&shared, "hashing the history", &error);
+            }
+        }
+        drop(pin);
+    });
+}
+
+/// Feeds every stored revision up to `revision` to the hash: first from the working copy, then from memory. `None`
+/// when the store stops meanwhile, which should not wait for it.
 fn hash_history(
     shared: &Shared,
     stored: &RevisionStore,
-    compacted: i64,
+    mut hash: HashKv,
     revision: i64,
-) -> Result<KvHash, BackendError> {
-    let mut hash = HashKv::new(&shared.state.read().mvcc, compacted, revision, KeepSet::Request);
+) -> Result<Option<KvHash>, BackendError> {
     let mut next = 0;
     while next <= revision {
+        if shared.stopping.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         // What is checkpointed meanwhile leaves memory only once it is in the working copy.
         let recent: Vec<SharedRevision> = {
             let state = shared.state.read();
@@ -204,7 +247,7 @@ fn hash_history(
             None => break,
         }
     }
-    Ok(hash.finish())
+    Ok(Some(hash.finish()))
 }
 
 struct Stored {

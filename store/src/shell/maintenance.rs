@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::shared::Shared;
+use super::shared::{Pin, Shared};
 use crate::apply::State;
 use crate::backend::{Checkpoint, Table, TableWrite};
 use crate::env::Instant;
+use crate::mvcc::KvHash;
 use crate::types::{Index, LeaseId, Revision, Term};
 
 /// Work for the threads behind.
@@ -36,6 +37,16 @@ pub(super) struct SnapshotJob {
     pub(super) tables: Vec<(Table, Bytes, Bytes)>,
 }
 
+/// A hash to be computed of the history that a finished compaction found, before what it gave up is removed.
+pub(super) struct CompactionHash {
+    /// The compacted revision before it, -1 for none.
+    pub(super) previous: i64,
+    /// What it compacted to.
+    pub(super) revision: i64,
+    /// Keeps the next compaction from changing the index meanwhile.
+    pub(super) pin: Pin,
+}
+
 /// A checkpoint under way.
 struct UnderWay {
     applied: Index,
@@ -58,6 +69,10 @@ pub(super) struct Maintenance {
     dead: Vec<Revision>,
     /// Dead revisions that the checkpoint writer has been told of and not yet removed.
     dead_pending: usize,
+    /// Hashes of compactions being computed.
+    hashing: usize,
+    /// Some of what the compaction under way gave up is gone: it will leave no hash.
+    hash_spoilt: bool,
     changed_leases: BTreeSet<LeaseId>,
     next_checkpoint: Instant,
     /// Bytes of log when the newest snapshot file was begun, or what was left after it let go of some.
@@ -80,6 +95,8 @@ impl Maintenance {
             written_tables,
             dead: Vec::new(),
             dead_pending: 0,
+            hashing: 0,
+            hash_spoilt: false,
             changed_leases: BTreeSet::new(),
             next_checkpoint: Instant::default(),
             log_bytes_at_snapshot: 0,
@@ -103,21 +120,41 @@ impl Maintenance {
         !self.compaction_settled
             || !self.dead.is_empty()
             || self.dead_pending > 0
+            || self.hashing > 0
             || self.shared.state.read().mvcc.compaction().is_some()
     }
 
-    /// Does one step of the compaction.
-    pub(super) fn compaction_step(&mut self) {
+    /// Does one step of the compaction. The last one asks for the hash that it leaves, to be reported with
+    /// [`Maintenance::hashed`]. etcd keeps none of a compaction that a restart interrupted either.
+    pub(super) fn compaction_step(&mut self) -> Option<CompactionHash> {
         if !self.compacting() {
-            return;
+            return None;
         }
         let mut state = self.shared.state.write();
+        let compaction = state.mvcc.compaction().cloned();
         let step = state
             .mvcc
             .compaction_step(self.shared.settings.limits.compaction_step_keys);
         drop(state);
         self.compaction_settled = false;
         self.dead.extend(step.dead);
+        let finished = compaction.filter(|_| step.done)?;
+        if std::mem::take(&mut self.hash_spoilt) {
+            return None;
+        }
+        let (previous, revision) = (finished.previous?, finished.revision);
+        self.hashing += 1;
+        Some(CompactionHash {
+            previous,
+            revision,
+            pin: Pin::new(&self.shared, revision),
+        })
+    }
+
+    /// The hash asked for by a compaction's last step is computed.
+    pub(super) fn hashed(&mut self, hash: KvHash) {
+        self.hashing -= 1;
+        self.shared.state.write().mvcc.store_compaction_hash(hash);
     }
 
     /// The next job that is due, if any.
@@ -131,7 +168,7 @@ impl Maintenance {
         let dirty = self.shared.dirty.bytes.load(Ordering::Relaxed);
         let full = dirty >= self.shared.settings.limits.checkpoint_bytes;
         // Somebody may be waiting for a compaction to be physical.
-        let compacted = !self.compaction_settled && self.shared.state.read().mvcc.compaction().is_none();
+        let compacted = self.ends_compaction(&self.shared.state.read());
         if !full && !compacted && now < self.next_checkpoint {
             return None;
         }
@@ -184,9 +221,22 @@ impl Maintenance {
     fn has_changes(&self) -> bool {
         let state = self.shared.state.read();
         state.applied() > self.written_applied
-            || !self.dead.is_empty()
+            || (!self.dead.is_empty() && !self.holds_dead(&state))
             || (self.dead_pending > 0 && !self.snapshot_under_way)
-            || (!self.compaction_settled && state.mvcc.compaction().is_none())
+            || self.ends_compaction(&state)
+    }
+
+    /// Whether all that is left of a compaction is a checkpoint that says so.
+    fn ends_compaction(&self, state: &State) -> bool {
+        !self.compaction_settled && state.mvcc.compaction().is_none() && !self.holds_dead(state)
+    }
+
+    /// Whether dead revisions must stay in the working copy for now: while a snapshot is being read from it nothing
+    /// may vanish, and the hash of a compaction covers what it gives up. The latter is waived for a compaction that
+    /// never ends, because the next one always comes first.
+    fn holds_dead(&self, state: &State) -> bool {
+        let unhashed = state.mvcc.compaction().is_some() && self.dead.len() < DEAD_HELD_MAX;
+        self.snapshot_under_way || self.hashing > 0 || unhashed
     }
 
     fn checkpoint(&mut self) -> Checkpoint {
@@ -207,10 +257,10 @@ impl Maintenance {
             self.log_bytes_at_snapshot = self.shared.published.wal_bytes.load(Ordering::Relaxed);
             self.next_snapshot = Some(Box::new(snapshot(&state)));
         }
-        // While a snapshot is being read from the working copy nothing may vanish from it.
-        let dead = if self.snapshot_under_way {
+        let dead = if self.holds_dead(&state) {
             Vec::new()
         } else {
+            self.hash_spoilt |= !compaction_finished;
             std::mem::take(&mut self.dead)
         };
         let checkpoint = Checkpoint {
@@ -313,3 +363,6 @@ fn lease_writes(state: &State, changed: &BTreeSet<LeaseId>) -> Vec<TableWrite> {
         })
         .collect()
 }
+
+/// Dead revisions held back for the hash of a compaction under way (16 bytes each).
+const DEAD_HELD_MAX: usize = 1 << 20;

@@ -193,7 +193,11 @@ impl SimMember {
             Step::Deliver => self.deliver(),
             Step::Tick => self.tick(),
             Step::WatchTick => self.actors.member.watch_tick(now),
-            Step::Compact => self.actors.maintenance.compaction_step(),
+            Step::Compact => {
+                if let Some(job) = self.actors.maintenance.compaction_step() {
+                    history::hash_compaction(&self.shared, job, self.events_in.clone());
+                }
+            }
             Step::Work => return self.work(),
             Step::Flush => {
                 if let Err(error) = self.state.flush() {
@@ -270,6 +274,7 @@ impl SimMember {
             }) => {
                 self.actors.maintenance.checkpointed(disk_bytes, dead_pending);
             }
+            Ok(Event::Hashed(hash)) => self.actors.maintenance.hashed(hash),
             Ok(Event::Snapshotted(index)) => {
                 self.actors.maintenance.snapshotted();
                 self.release = index;
