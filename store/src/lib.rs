@@ -6,7 +6,7 @@
 //!
 //! | row | rooms |
 //! | --- | --- |
-//! | 5 | [`shell`]: threads, channels, locks, the public async handle [`Store`](shell::Store) |
+//! | 5 | [`shell`]: threads, channels, locks, the public async handle [`Store`] |
 //! | 4 | [`consensus`] what is agreed, [`apply`] what it means, [`watch`] who hears of it |
 //! | 3 | [`mvcc`] history of keys, [`lease`] time-limited ownership, [`membership`], [`alarm`] |
 //! | 2 | [`wal`] the durable log, [`backend`] the durable working copy of the state |

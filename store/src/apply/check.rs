@@ -42,7 +42,7 @@ pub fn check_delete(request: &DeleteRangeRequest) -> Result<(), RequestError> {
 }
 
 /// Arguments of a transaction whose lists may have `ops_max` entries each; a nested one may have what its parent's
-/// longest list left over. They nest at most [`NESTED_MAX`] deep, whatever the lists leave over.
+/// longest list left over. They nest at most 48 deep, whatever the lists leave over.
 pub fn check_txn(request: &TxnRequest, ops_max: usize) -> Result<(), RequestError> {
     check_ops(request, ops_max, ops_max, NESTED_MAX)?;
     Written::of(&request.success)?;

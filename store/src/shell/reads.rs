@@ -138,7 +138,7 @@ pub(super) fn fatal(shared: &Shared, doing: &str, error: &dyn std::error::Error)
 }
 
 /// A range as a stream of chunks, all of one revision; see [`Store::range_stream`]. The first chunk holds up to
-/// [`FIRST_CHUNK_KEYS`] keys; the next ones double or halve so that a chunk stays near the limit on requests.
+/// 10 keys; the next ones double or halve so that a chunk stays near the limit on requests.
 /// `header`, `more` and `count` come with the last chunk only. Between two chunks nothing is held: a compaction that
 /// passes the revision meanwhile ends the stream with `Compacted`, so that a client that stalls cannot keep history
 /// from being removed.
