@@ -81,6 +81,20 @@ pub struct Committed {
     pub data: Bytes,
 }
 
+/// A member's part in a term (thesis figure 3.3; PreCandidate: section 9.6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Part {
+    /// Takes what the leader sends.
+    #[default]
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
 /// Who leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Role {

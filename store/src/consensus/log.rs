@@ -101,6 +101,17 @@ impl Tail {
         Index(self.before.0 + self.entries.len() as u64)
     }
 
+    /// The first index, and the entries from `from` on.
+    pub(super) fn from(&self, from: Index) -> (Index, Vec<LogEntry>) {
+        let entries = self.entries.iter().filter(|entry| entry.index >= from.0);
+        let to_log = |entry: &Entry| LogEntry {
+            term: Term(entry.term),
+            index: Index(entry.index),
+            data: entry.data.clone(),
+        };
+        (self.before.next(), entries.map(to_log).collect())
+    }
+
     fn at(&self, index: u64) -> Option<&Entry> {
         let offset = index.checked_sub(self.before.0 + 1)?;
         self.entries.get(usize::try_from(offset).ok()?)

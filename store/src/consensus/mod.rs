@@ -16,7 +16,7 @@ mod logger;
 mod node;
 mod read_index;
 
-pub use effect::{Append, Committed, Effect, Input, LogEntry, LogState, Role};
+pub use effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role};
 pub use log::{Tail, TailLimits};
 pub use node::{Node, NodeConfig, ProposalDropped};
 pub use read_index::ReadRounds;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, StateRole};
 
-use super::effect::{Append, Committed, Effect, Input, LogEntry, LogState, Role};
+use super::effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role};
 use super::log::Tail;
 use super::logger;
 use crate::types::{Index, MemberId, Term};
@@ -166,6 +166,29 @@ impl Node {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// This member's part in the current term.
+    #[must_use]
+    pub fn part(&self) -> Part {
+        match self.raw.raft.state {
+            StateRole::Follower => Part::Follower,
+            StateRole::PreCandidate => Part::PreCandidate,
+            StateRole::Candidate => Part::Candidate,
+            StateRole::Leader => Part::Leader,
+        }
+    }
+
+    /// Whom it voted for in the current term; nobody is 0.
+    #[must_use]
+    pub fn vote(&self) -> MemberId {
+        MemberId(self.raw.raft.vote)
+    }
+
+    /// The first index of the log in memory, and the entries from `from` on.
+    #[must_use]
+    pub fn log_from(&self, from: Index) -> (Index, Vec<LogEntry>) {
+        self.raw.store().from(from)
     }
 
     /// The last index known to be committed.

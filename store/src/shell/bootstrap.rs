@@ -27,7 +27,7 @@ use crate::apply::State;
 use crate::backend::{Backend, StateStore, Table};
 use crate::consensus::{LogEntry, LogState, Node, NodeConfig, Tail, TailLimits};
 use crate::env::real::{OsEntropy, RealClock, RealDisk};
-use crate::env::{Clock, DirLock, Disk, Entropy, create_dir_durably};
+use crate::env::{Clock, DirLock, Disk, Entropy, Transport, create_dir_durably};
 use crate::membership::{self, Membership};
 use crate::types::{Index, MemberId, Term};
 use crate::wal::{self, Metadata, Wal, WalError};
@@ -59,6 +59,7 @@ pub(super) struct World {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) transport: Arc<dyn Transport>,
     /// `None`: sled in its folder.
     pub(super) backend: Option<Arc<dyn Backend>>,
     /// Off only in simulations, as a bug to be found.
@@ -77,11 +78,15 @@ pub(super) struct Recovered {
 }
 
 /// Opens a store on this machine and starts its actors.
-pub(super) async fn open(settings: Settings) -> Result<Arc<Shared>, OpenError> {
+pub(super) async fn open(
+    settings: Settings,
+    transport: Arc<dyn Transport>,
+) -> Result<Arc<Shared>, OpenError> {
     let world = World {
         disk: Arc::new(RealDisk),
         clock: Arc::new(RealClock::new()),
         entropy: Arc::new(OsEntropy),
+        transport,
         backend: None,
         #[cfg(any(test, feature = "sim"))]
         verify_log: true,
@@ -96,7 +101,9 @@ pub(super) async fn open(settings: Settings) -> Result<Arc<Shared>, OpenError> {
         })
         .await?;
     let (mailbox, commands) = mpsc::channel(settings.limits.mailbox_commands);
-    let (shared, actors, files) = assemble(settings, &world, mailbox, Offload::Threads, recovered);
+    let (inbox, messages) = mpsc::channel(settings.limits.inbox_messages);
+    let (shared, actors, files) =
+        assemble(settings, &world, (mailbox, inbox), Offload::Threads, recovered);
     let (events_in, events) = mpsc::unbounded_channel();
     let log = LogWriter::start(Arc::clone(&shared), files.wal, events_in.clone());
     let checkpoints = CheckpointWriter::start(
@@ -111,7 +118,7 @@ pub(super) async fn open(settings: Settings) -> Result<Arc<Shared>, OpenError> {
     );
     let driver = Driver::new(
         (Arc::clone(&shared), actors),
-        commands,
+        (commands, messages),
         (events_in, events),
         threads,
         Some(lock),
@@ -268,11 +275,6 @@ fn founders(settings: &Settings) -> Result<(Membership, MemberId), OpenError> {
     for (name, urls) in &settings.initial_cluster {
         by_name.entry(name).or_default().extend(urls.iter().cloned());
     }
-    if by_name.len() > 1 {
-        return Err(OpenError::TooManyMembers {
-            members: by_name.len(),
-        });
-    }
     let token = &settings.initial_cluster_token;
     // Names are published by each member once it has started; until then the list shows none, as etcd's.
     let members = by_name
@@ -327,11 +329,17 @@ pub(super) struct Files {
     pub(super) wal: Wal,
 }
 
+/// Where commands and the messages of other members go in.
+pub(super) type Mailboxes = (
+    mpsc::Sender<super::command::Command>,
+    mpsc::Sender<(MemberId, bytes::Bytes)>,
+);
+
 /// Puts a recovered member together.
 pub(super) fn assemble(
     settings: Settings,
     world: &World,
-    mailbox: mpsc::Sender<super::command::Command>,
+    (mailbox, inbox): Mailboxes,
     offload: Offload,
     recovered: Recovered,
 ) -> (Arc<Shared>, Actors, Files) {
@@ -386,6 +394,8 @@ pub(super) fn assemble(
         clock,
         entropy,
         mailbox,
+        transport: Arc::clone(&world.transport),
+        inbox,
         counter: AtomicU64::new(1),
         streams: AtomicU64::new(1),
         published: Published::default(),

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -19,6 +20,7 @@ use super::maintenance::Maintenance;
 use super::member::{Member, Output};
 use super::shared::{Shared, Vital};
 use crate::env::{DirLock, Instant};
+use crate::types::MemberId;
 
 /// Everything the task owns.
 pub(super) struct Driver {
@@ -26,6 +28,7 @@ pub(super) struct Driver {
     member: Member,
     maintenance: Maintenance,
     mailbox: mpsc::Receiver<Command>,
+    messages: mpsc::Receiver<(MemberId, Bytes)>,
     events_in: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     log: LogWriter,
@@ -42,7 +45,7 @@ pub(super) type Events = (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<
 impl Driver {
     pub(super) fn new(
         (shared, parts): (Arc<Shared>, Actors),
-        mailbox: mpsc::Receiver<Command>,
+        (mailbox, messages): (mpsc::Receiver<Command>, mpsc::Receiver<(MemberId, Bytes)>),
         (events_in, events): Events,
         (log, checkpoints): (LogWriter, CheckpointWriter),
         lock: Option<Box<dyn DirLock>>,
@@ -52,6 +55,7 @@ impl Driver {
             member: parts.member,
             maintenance: parts.maintenance,
             mailbox,
+            messages,
             events_in,
             events,
             log,

@@ -28,6 +28,7 @@ use crate::apply::{
     Response, check_delete, check_put, check_range, check_txn, cost_of_put, cost_of_txn, is_read_only,
     is_serializable,
 };
+use crate::env::{NoPeers, Transport};
 use crate::error::{Error, RequestError, Unavailable};
 use crate::membership::Member;
 use crate::types::{ClusterId, MemberId};
@@ -45,7 +46,22 @@ impl Store {
     /// # Errors
     /// See [`OpenError`]; each variant is one clear line for an operator. Nothing is changed by a refusal.
     pub async fn open(settings: Settings) -> Result<Store, OpenError> {
-        bootstrap::open(settings).await.map(|shared| Store { shared })
+        Store::open_with(settings, Arc::new(NoPeers)).await
+    }
+
+    /// Opens the store of a member that reaches its peers by `transport`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(settings: Settings, transport: Arc<dyn Transport>) -> Result<Store, OpenError> {
+        bootstrap::open(settings, transport)
+            .await
+            .map(|shared| Store { shared })
+    }
+
+    /// Takes in a message that another member's [`Transport`] sent. Never waits: `false` says that it was dropped.
+    pub fn receive(&self, from: MemberId, message: Bytes) -> bool {
+        self.shared.inbox.try_send((from, message)).is_ok()
     }
 
     /// Waits until requests can be served: a leader is known, and this member is in the member list by name.

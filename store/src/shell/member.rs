@@ -239,6 +239,28 @@ impl Member {
         self.publish();
     }
 
+    /// Where its Raft stands.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn raft(&self) -> super::sim::RaftView {
+        let role = self.node.role();
+        super::sim::RaftView {
+            term: role.term,
+            part: self.node.part(),
+            leader: role.leader,
+            vote: self.node.vote(),
+            commit: self.node.commit(),
+            applied: self.applied,
+            first: self.node.log_from(self.node.last_index()).0,
+            last: self.node.last_index(),
+        }
+    }
+
+    /// The log in memory from an index on.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn log_from(&self, index: Index) -> Vec<crate::consensus::LogEntry> {
+        self.node.log_from(index).1
+    }
+
     /// Whether something waits for a round.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn has_work(&self) -> bool {

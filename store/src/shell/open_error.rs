@@ -47,12 +47,6 @@ pub enum OpenError {
         /// The name.
         name: String,
     },
-    /// More members than this version can run.
-    #[error("the initial cluster has {members} members; this version runs clusters of one")]
-    TooManyMembers {
-        /// How many.
-        members: usize,
-    },
     /// A new data folder cannot join a cluster in this version.
     #[error("joining an existing cluster is not supported by this version")]
     JoinUnsupported,

@@ -56,6 +56,8 @@ pub struct Settings {
 pub struct Limits {
     /// Commands waiting for the driver; beyond it callers wait.
     pub mailbox_commands: usize,
+    /// Messages of other members waiting for the driver; beyond it they are dropped.
+    pub inbox_messages: usize,
     /// Proposals between submission and answer; beyond it `TooManyRequests` (etcd's backlog limit).
     pub proposals: usize,
     /// Bytes of such proposals.
@@ -86,6 +88,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             mailbox_commands: 4096,
+            inbox_messages: 4096,
             proposals: 5000,
             proposal_bytes: 256 << 20,
             log_tail_bytes: 16 << 20,

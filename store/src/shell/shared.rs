@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use proto::etcdserverpb::ResponseHeader;
 use tokio::sync::{Notify, mpsc, watch};
@@ -16,7 +17,7 @@ use super::command::Command;
 use super::settings::Settings;
 use crate::apply::State;
 use crate::backend::RevisionStore;
-use crate::env::{Clock, Entropy};
+use crate::env::{Clock, Entropy, Transport};
 use crate::error::Unavailable;
 use crate::types::{ClusterId, MemberId};
 
@@ -33,6 +34,9 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) mailbox: mpsc::Sender<Command>,
+    /// The way to the other members, and where their messages arrive.
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) inbox: mpsc::Sender<(MemberId, Bytes)>,
     pub(super) counter: AtomicU64,
     pub(super) streams: AtomicU64,
     pub(super) published: Published,

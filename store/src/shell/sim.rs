@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::Settings;
@@ -18,9 +20,10 @@ use super::open_error::OpenError;
 use super::shared::{Offload, Shared};
 use super::{history, snapshots};
 use crate::backend::{Backend, StateStore};
-use crate::consensus::Append;
-use crate::env::{Clock, DirLock, Disk, Entropy};
-use crate::types::{Index, SharedRevision};
+pub use crate::consensus::Part;
+use crate::consensus::{Append, LogEntry};
+use crate::env::{Class, Clock, DirLock, Disk, Entropy, Instant, Transport};
+use crate::types::{Index, MemberId, SharedRevision, Term};
 use crate::wal::Wal;
 
 /// The world of a simulated member.
@@ -45,6 +48,16 @@ pub struct Bugs {
     pub applied_ahead_of_data: bool,
     /// The log's reader takes a torn batch for a whole one.
     pub torn_tail_as_record: bool,
+    /// A vote is sent, but not written.
+    pub vote_not_persisted: bool,
+    /// Every read index round asks under the same context.
+    pub reused_read_context: bool,
+    /// A revoke of an expired lease takes effect although its leader has lost its office.
+    pub stale_revoke_applied: bool,
+    /// A snapshot holds no leases.
+    pub snapshot_without_leases: bool,
+    /// A proposal on its way to the leader arrives twice.
+    pub proposal_twice: bool,
 }
 
 /// One thing that can happen to a member.
@@ -82,6 +95,55 @@ impl Step {
     ];
 }
 
+/// A message on its way to another member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// For whom.
+    pub to: MemberId,
+    /// By which stream.
+    pub class: Class,
+    /// What is sent.
+    pub message: Bytes,
+}
+
+/// Collects what a member sends.
+#[derive(Default)]
+struct Outbox(Mutex<Vec<Sent>>);
+
+impl Transport for Outbox {
+    fn send(&self, to: MemberId, class: Class, message: Bytes) -> bool {
+        self.0.lock().push(Sent { to, class, message });
+        true
+    }
+
+    fn set_peers(&self, _: &[(MemberId, Vec<String>)]) {}
+
+    fn connected_since(&self, _: MemberId) -> Option<Instant> {
+        Some(Instant::default())
+    }
+}
+
+/// What a member's Raft stands at, for checkers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RaftView {
+    /// The current term.
+    pub term: Term,
+    /// Its part in that term.
+    pub part: Part,
+    /// The leader it knows, 0 for none.
+    pub leader: MemberId,
+    /// Whom it voted for in that term, 0 for nobody.
+    pub vote: MemberId,
+    /// The commit index it knows.
+    pub commit: Index,
+    /// The last index applied.
+    pub applied: Index,
+    /// The first index of the log in memory.
+    pub first: Index,
+    /// The last index of the log, durable or not.
+    pub last: Index,
+}
+
 /// See the module's description.
 pub struct SimMember {
     shared: Arc<Shared>,
@@ -92,6 +154,8 @@ pub struct SimMember {
     snapshot_dir: std::path::PathBuf,
     bugs: Bugs,
     mailbox: mpsc::Receiver<Command>,
+    messages: mpsc::Receiver<(MemberId, Bytes)>,
+    outbox: Arc<Outbox>,
     events_in: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     appends: VecDeque<Append>,
@@ -106,7 +170,9 @@ impl SimMember {
     /// # Errors
     /// As [`Store::open`].
     pub fn open(settings: Settings, world: SimWorld, bugs: Bugs) -> Result<Self, OpenError> {
+        let outbox = Arc::new(Outbox::default());
         let outside = World {
+            transport: Arc::clone(&outbox) as Arc<_>,
             disk: Arc::clone(&world.disk),
             clock: Arc::clone(&world.clock),
             entropy: Arc::clone(&world.entropy),
@@ -117,8 +183,9 @@ impl SimMember {
         let recovered = bootstrap::recover(&outside, &settings)?;
         let snapshot_dir = bootstrap::Folders::new(&settings.data_dir).snap;
         let (sender, mailbox) = mpsc::channel(settings.limits.mailbox_commands);
+        let (inbox, messages) = mpsc::channel(settings.limits.inbox_messages);
         let (shared, mut actors, Files { store, wal }) =
-            bootstrap::assemble(settings, &outside, sender, Offload::Inline, recovered);
+            bootstrap::assemble(settings, &outside, (sender, inbox), Offload::Inline, recovered);
         let (events_in, events) = mpsc::unbounded_channel();
         shared
             .published
@@ -134,6 +201,8 @@ impl SimMember {
             snapshot_dir,
             bugs,
             mailbox,
+            messages,
+            outbox,
             events_in,
             events,
             appends: VecDeque::new(),
@@ -151,11 +220,40 @@ impl SimMember {
         }
     }
 
+    /// This member.
+    #[must_use]
+    pub fn member(&self) -> MemberId {
+        self.shared.member
+    }
+
+    /// Takes in a message that another member sent; the next round sees it.
+    pub fn receive(&self, from: MemberId, message: Bytes) {
+        // A full inbox drops it, as a network may.
+        let _ = self.shared.inbox.try_send((from, message));
+    }
+
+    /// The messages sent since the last call, in order.
+    pub fn take_sends(&mut self) -> Vec<Sent> {
+        std::mem::take(&mut self.outbox.0.lock())
+    }
+
     /// The applied revisions from `main` on, as far as they are in memory.
     #[must_use]
     pub fn committed_from(&self, main: i64) -> Vec<SharedRevision> {
         let state = self.shared.state.read();
         state.mvcc.recent().range(main).cloned().collect()
+    }
+
+    /// Where its Raft stands.
+    #[must_use]
+    pub fn raft(&self) -> RaftView {
+        self.actors.member.raft()
+    }
+
+    /// The log in memory from an index on.
+    #[must_use]
+    pub fn log_from(&self, index: Index) -> Vec<LogEntry> {
+        self.actors.member.log_from(index)
     }
 
     /// Why the member has failed, if it has.
