@@ -109,6 +109,9 @@ pub enum Unavailable {
     /// As `Timeout`, and the request began shortly before the present leader was elected.
     #[error("request timed out, possibly due to previous leader failure")]
     TimeoutDueToLeaderFail,
+    /// As `Timeout`, and the leader, or on the leader a quorum, could not be reached all the while.
+    #[error("request timed out, possibly due to connection lost")]
+    TimeoutDueToConnectionLost,
     /// A proposal on a member without a leader ran into its deadline.
     #[error("context deadline exceeded")]
     DeadlineExceeded,

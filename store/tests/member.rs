@@ -304,24 +304,6 @@ fn a_stalled_range_stream_does_not_hold_a_compaction_up() {
     assert!(one.call(stream.next()).is_none());
 }
 
-/// Once a caller was told that its time is over, a proposal that still waits for a leader is not made to the next one.
-#[test]
-fn a_proposal_that_found_no_leader_in_time_is_never_made() {
-    let mut one = One::unelected(Settings::new("/data"));
-    let store = one.store();
-    let mut late = pin!(store.put(put("k", "late")));
-    assert!(poll(late.as_mut()).is_none());
-    one.member.step(Step::Round);
-    assert!(one.member.enabled(Step::Round), "it waits for a leader");
-    one.clock.advance(Duration::from_secs(8));
-    one.member.step(Step::Tick);
-    let answer = poll(late.as_mut()).expect("the time is over");
-    assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
-    one.pass(Duration::from_secs(2));
-    assert!(store.has_leader());
-    assert_eq!(one.call(store.range(get("k"))).unwrap().count, 0);
-}
-
 /// A working copy older than the snapshot file needs log that is being let go of. Whichever of its segments a crash
 /// keeps, the snapshot leads on.
 #[test]

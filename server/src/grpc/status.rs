@@ -72,6 +72,10 @@ fn of_unavailable(error: &Unavailable) -> (Code, &'static str) {
             Code::Unavailable,
             "etcdserver: request timed out, possibly due to previous leader failure",
         ),
+        Unavailable::TimeoutDueToConnectionLost => (
+            Code::Unavailable,
+            "etcdserver: request timed out, possibly due to connection lost",
+        ),
         Unavailable::DeadlineExceeded => (Code::DeadlineExceeded, "context deadline exceeded"),
         Unavailable::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
         Unavailable::Stopped => (Code::Unavailable, STOPPED),
@@ -248,6 +252,11 @@ mod tests {
                 Unavailable::TimeoutDueToLeaderFail,
                 Code::Unavailable,
                 "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
+            (
+                Unavailable::TimeoutDueToConnectionLost,
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to connection lost",
             ),
             (
                 Unavailable::DeadlineExceeded,

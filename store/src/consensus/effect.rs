@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+use super::wire::RaftMessage;
 use crate::types::{Index, MemberId, Term};
 
 /// What the node is told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Input {
     /// One tick of the logical clock (a tenth of the election timeout, by etcd's defaults the heartbeat interval).
     Tick,
@@ -15,8 +16,43 @@ pub enum Input {
     Persisted(u64),
     /// All entries up to this index are applied.
     Applied(Index),
-    /// Ask for a read index under this context, which must never have been used before.
+    /// Ask for a read index under this context, which this process must never have used before.
     ReadIndex(u64),
+    /// A message of another member.
+    Message(RaftMessage),
+    /// A message to this member was dropped.
+    Unreachable(MemberId),
+    /// Hand the leadership to this member.
+    Transfer(MemberId),
+    /// A snapshot wanted by [`Effect::SendSnapshot`] is installed over there, or will not be.
+    SnapshotSent {
+        /// By whom.
+        to: MemberId,
+        /// Whether it is installed.
+        delivered: bool,
+    },
+    /// A whole snapshot from another member is durable here, and its state is built.
+    Snapshot(Snapshot),
+    /// A member has lost its disk: what it has acknowledged counts no more, and it wants a snapshot of at least this
+    /// index.
+    Forget(MemberId, Index),
+}
+
+/// A snapshot that another member sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// Who sent it.
+    pub from: MemberId,
+    /// The term in which that member led.
+    pub leader_term: Term,
+    /// The last entry that it contains.
+    pub index: Index,
+    /// The term of that entry.
+    pub term: Term,
+    /// The voters at that index.
+    pub voters: Vec<MemberId>,
+    /// The learners at that index.
+    pub learners: Vec<MemberId>,
 }
 
 /// What the caller must do; see the room's description for the order.
@@ -35,6 +71,23 @@ pub enum Effect {
     },
     /// Who leads, or this member's own part in it, has changed.
     Role(Role),
+    /// Send this message; it may be lost.
+    Send(RaftMessage),
+    /// A member needs a snapshot of at least this index; answered by [`Input::SnapshotSent`].
+    SendSnapshot {
+        /// Which member.
+        to: MemberId,
+        /// The least index that is of use.
+        index: Index,
+    },
+    /// The snapshot of this index replaces log and state, once the append of the same batch is durable. Then
+    /// `Input::Applied` with its index follows.
+    Install {
+        /// The number of that append.
+        number: u64,
+        /// The snapshot's index.
+        index: Index,
+    },
 }
 
 /// One batch for the log writer.
@@ -42,6 +95,8 @@ pub enum Effect {
 pub struct Append {
     /// Counts up; answered by [`Input::Persisted`].
     pub number: u64,
+    /// The log is dropped in favour of a snapshot that ends with the entry of this index and term.
+    pub restart: Option<(Index, Term)>,
     /// New entries; one with an index already in the log replaces it and all after it.
     pub entries: Vec<LogEntry>,
     /// Term, vote and commit index, where they changed.

@@ -17,6 +17,8 @@ pub struct TailLimits {
     pub entries_max: usize,
     /// Bytes of applied entries kept.
     pub bytes_max: usize,
+    /// Bytes of applied entries kept at most for a member that is connected and still needs them.
+    pub held_bytes_max: usize,
 }
 
 /// The tail: entries `first..=last`, and the term of the entry before them.
@@ -79,13 +81,15 @@ impl Tail {
         }
     }
 
-    /// Drops applied entries beyond the limits; `applied` and everything after it stays.
-    pub(super) fn trim(&mut self, applied: Index) {
+    /// Drops applied entries beyond the limits; `applied` and everything after it stays, and from `needed` on what
+    /// the larger limit allows.
+    pub(super) fn trim(&mut self, applied: Index, needed: Index) {
         while let Some(first) = self.entries.front() {
             let applied_kept = applied.0.saturating_sub(self.before.0);
             let within =
                 applied_kept <= self.limits.entries_max as u64 && self.bytes <= self.limits.bytes_max;
-            if within || first.index >= applied.0 {
+            let held = first.index >= needed.0 && self.bytes <= self.limits.held_bytes_max;
+            if within || held || first.index >= applied.0 {
                 return;
             }
             self.before = Index(first.index);
@@ -93,6 +97,31 @@ impl Tail {
             self.bytes -= first.data.len();
             self.entries.pop_front();
         }
+    }
+
+    /// Begins anew after a snapshot that ends with the entry of this index and term.
+    pub(super) fn restart(&mut self, index: Index, term: Term, conf_state: &ConfState) {
+        self.before = index;
+        self.before_term = term;
+        self.entries.clear();
+        self.bytes = 0;
+        self.voters = conf_state.get_voters().to_vec();
+        self.learners = conf_state.get_learners().to_vec();
+    }
+
+    /// Whether a member votes.
+    pub(super) fn is_voter(&self, member: MemberId) -> bool {
+        self.voters.contains(&member.0)
+    }
+
+    /// The members that vote.
+    pub(super) fn voters(&self) -> usize {
+        self.voters.len()
+    }
+
+    /// The index before the first entry in memory.
+    pub(super) fn before(&self) -> Index {
+        self.before
     }
 
     /// The index of the last entry.
@@ -112,6 +141,13 @@ impl Tail {
         (self.before.next(), entries.map(to_log).collect())
     }
 
+    fn conf_state(&self) -> ConfState {
+        let mut conf_state = ConfState::default();
+        conf_state.set_voters(self.voters.clone());
+        conf_state.set_learners(self.learners.clone());
+        conf_state
+    }
+
     fn at(&self, index: u64) -> Option<&Entry> {
         let offset = index.checked_sub(self.before.0 + 1)?;
         self.entries.get(usize::try_from(offset).ok()?)
@@ -129,10 +165,7 @@ pub(super) fn from_log(entry: LogEntry) -> Entry {
 
 impl Storage for Tail {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        let mut conf_state = ConfState::default();
-        conf_state.set_voters(self.voters.clone());
-        conf_state.set_learners(self.learners.clone());
-        Ok(RaftState::new(self.hard_state.clone(), conf_state))
+        Ok(RaftState::new(self.hard_state.clone(), self.conf_state()))
     }
 
     fn entries(
@@ -184,9 +217,14 @@ impl Storage for Tail {
         Ok(self.last().0)
     }
 
-    fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
-        // Asked for only by a leader with a lagging follower; a single member has none.
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Only what is the least that helps: the node makes a wish of it, and the snapshot itself goes another way.
+    fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = request_index.max(self.before.0).max(1);
+        metadata.term = self.before_term.0;
+        *metadata.mut_conf_state() = self.conf_state();
+        Ok(snapshot)
     }
 }
 
@@ -203,6 +241,7 @@ mod tests {
             TailLimits {
                 entries_max,
                 bytes_max,
+                held_bytes_max: 100,
             },
         )
     }
@@ -235,16 +274,27 @@ mod tests {
     fn trimming_keeps_the_limits_and_never_what_is_not_applied() {
         let mut tail = tail(3, 1 << 20);
         tail.append(&entries(11..=30, 2));
-        tail.trim(Index(20));
+        tail.trim(Index(20), Index(u64::MAX));
         assert_eq!(tail.first_index().unwrap(), 18);
         let mut tail = self::tail(1000, 1);
         tail.append(&entries(11..=30, 2));
-        tail.trim(Index(20));
+        tail.trim(Index(20), Index(u64::MAX));
         assert_eq!(
             tail.first_index().unwrap(),
             20,
             "the applied entry itself stays, for its term"
         );
+    }
+
+    #[test]
+    fn what_a_connected_member_needs_is_held_up_to_a_larger_limit() {
+        let mut tail = tail(3, 1 << 20);
+        tail.append(&entries(11..=20, 2));
+        tail.trim(Index(20), Index(14));
+        assert_eq!(tail.first_index().unwrap(), 14);
+        tail.append(&entries(21..=30, 2));
+        tail.trim(Index(30), Index(14));
+        assert_eq!(tail.first_index().unwrap(), 21, "ten entries are 100 bytes");
     }
 
     #[test]

@@ -8,15 +8,24 @@
 //! 2. [`Effect::Commit`]: apply the entries in order, then `Input::Applied` with the last index.
 //! 3. [`Effect::ReadIndex`]: readers of that context may read once that index is applied.
 //!
-//! Deliberately absent: peers. With one voter raft-rs has nobody to write to; the node asserts that.
+//! 4. [`Effect::Send`]: send at once, whatever became of the appends before it: the node hands out a message only when
+//!    it may go. The leader's appends may go before its own sync (thesis section 10.2.1); a vote or the
+//!    acknowledgement of an append is handed out once the append that it rests on is durable.
+//! 5. [`Effect::SendSnapshot`], [`Effect::Install`]: see there.
+//!
+//! A proposal is at most once. One that this member could not append or pass on, for want of a leader or during a
+//! transfer, waits here and is tried again; one that was passed on never is.
 
 mod effect;
 mod log;
 mod logger;
 mod node;
+mod progress;
 mod read_index;
+mod wire;
 
-pub use effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role};
+pub use effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role, Snapshot};
 pub use log::{Tail, TailLimits};
 pub use node::{Node, NodeConfig, ProposalDropped};
 pub use read_index::ReadRounds;
+pub use wire::RaftMessage;

@@ -1,12 +1,14 @@
 //! Drives raft-rs's `RawNode`.
 
-use bytes::Bytes;
-use raft::eraftpb::{Entry, Message, MessageType};
-use raft::{Config, RawNode, ReadOnlyOption, StateRole};
+use std::collections::{BTreeSet, VecDeque};
 
-use super::effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role};
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, Message, MessageType};
+use raft::{Config, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole};
+
+use super::effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role, Snapshot};
 use super::log::Tail;
-use super::logger;
+use super::{logger, wire};
 use crate::types::{Index, MemberId, Term};
 
 /// How a node is set up.
@@ -22,6 +24,10 @@ pub struct NodeConfig {
     pub heartbeat_ticks: usize,
     /// Seeds the election timeouts; the same seed gives the same elections.
     pub seed: u64,
+    /// Drawn at random when this process began: tells its read indexes from those of an earlier one.
+    pub boot: u64,
+    /// This member has lost its disk: until a leader has given it a snapshot it takes no part in anything.
+    pub recovering: bool,
     /// Bytes proposed and not yet committed, beyond which proposals are dropped.
     pub uncommitted_bytes_max: u64,
 }
@@ -32,13 +38,35 @@ pub struct ProposalDropped;
 
 /// A member's part in Raft.
 pub struct Node {
-    raw: RawNode<Tail>,
+    pub(super) raw: RawNode<Tail>,
     config: NodeConfig,
     role: Role,
     campaigns: u64,
     /// The number of the last append handed out, and of the last one known durable.
     appended: u64,
     persisted: u64,
+    /// The number of the last append that changed term or vote, and what it wrote.
+    term_append: u64,
+    durable_vote: (u64, u64),
+    /// Messages that wait for the append of a number to be durable.
+    held: VecDeque<(u64, Vec<Message>)>,
+    /// Messages that may go.
+    outgoing: Vec<Message>,
+    /// Reads that came before the first commit of the term: raft-rs would drop them.
+    early_reads: Vec<Message>,
+    /// Proposals of others that came while there was no leader to take them; see [`ProposalDropped`].
+    stranded: VecDeque<Stranded>,
+    ticks: u64,
+    /// The members that a snapshot was asked for.
+    pub(super) snapshots_under_way: BTreeSet<MemberId>,
+    recovering: bool,
+}
+
+/// A proposal of another member that nobody could take.
+struct Stranded {
+    message: Message,
+    /// When it is thrown away.
+    until_tick: u64,
 }
 
 impl Node {
@@ -60,6 +88,7 @@ impl Node {
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
             max_uncommitted_size: config.uncommitted_bytes_max,
+            batch_append: true,
             ..Config::default()
         };
         let raw = RawNode::new(&raft_config, tail, &logger::bridge())
@@ -71,6 +100,15 @@ impl Node {
             campaigns: 0,
             appended: 0,
             persisted: 0,
+            term_append: 0,
+            durable_vote: (0, 0),
+            held: VecDeque::new(),
+            outgoing: Vec::new(),
+            early_reads: Vec::new(),
+            stranded: VecDeque::new(),
+            ticks: 0,
+            snapshots_under_way: BTreeSet::new(),
+            recovering: config.recovering,
         };
         node.pin_election_timeout();
         node
@@ -79,77 +117,215 @@ impl Node {
     /// Tells the node something. Proposals go through [`Node::propose`], since they can be refused.
     pub fn step(&mut self, input: Input) {
         match input {
-            Input::Tick => {
-                self.raw.tick();
-            }
+            Input::Tick => self.tick(),
             // Only a removed or lone learner cannot campaign; there is none yet.
             Input::Campaign => drop(self.raw.campaign()),
-            Input::Persisted(number) => {
-                assert!(
-                    number > self.persisted && number <= self.appended,
-                    "append {number} persisted after {}, with {} handed out",
-                    self.persisted,
-                    self.appended
-                );
-                self.persisted = number;
-                self.raw.on_persist_ready(number);
-            }
+            Input::Persisted(number) => self.persisted(number),
             Input::Applied(index) => {
                 self.raw.advance_apply_to(index.0);
-                self.raw.mut_store().trim(index);
+                let needed = self.needed();
+                self.raw.mut_store().trim(index, needed);
             }
-            Input::ReadIndex(context) => self.raw.read_index(context.to_be_bytes().to_vec()),
+            Input::ReadIndex(context) => self.read_index(context),
+            Input::Message(message) => {
+                if let Some(message) = wire::to_raft(message) {
+                    self.message(message);
+                }
+            }
+            Input::Unreachable(member) => self.raw.report_unreachable(member.0),
+            Input::Transfer(member) => self.raw.transfer_leader(member.0),
+            Input::SnapshotSent { to, delivered } => {
+                self.snapshots_under_way.remove(&to);
+                let status = if delivered {
+                    SnapshotStatus::Finish
+                } else {
+                    SnapshotStatus::Failure
+                };
+                self.raw.report_snapshot(to.0, status);
+            }
+            Input::Snapshot(snapshot) => self.snapshot(&snapshot),
+            Input::Forget(member, index) => self.forget(member, index),
         }
+        self.retry();
         self.pin_election_timeout();
     }
 
-    /// Proposes a batch of encoded requests, one entry each, all or none.
+    /// Proposes a batch of encoded requests, one entry each: all or none on the leader; elsewhere they are passed on
+    /// in parts, each of which arrives whole or not at all.
     pub fn propose(&mut self, requests: Vec<Bytes>) -> Result<(), ProposalDropped> {
-        if requests.is_empty() {
-            return Ok(());
+        let bytes_max = if self.role.is_leader {
+            usize::MAX
+        } else {
+            FORWARD_BYTES_MAX
+        };
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            let mut entries = Vec::new();
+            let mut bytes = 0;
+            while let Some(data) =
+                requests.next_if(|data| entries.is_empty() || bytes + data.len() <= bytes_max)
+            {
+                bytes += data.len();
+                entries.push(Entry {
+                    data,
+                    ..Entry::default()
+                });
+            }
+            let mut message = Message::default();
+            message.set_msg_type(MessageType::MsgPropose);
+            message.from = self.config.member.0;
+            message.set_entries(entries.into());
+            let outcome = self.raw.step(message).map_err(|_| ProposalDropped);
+            self.pin_election_timeout();
+            outcome?;
         }
+        Ok(())
+    }
+
+    /// Whether a proposal would be taken, here or by the leader that this member knows.
+    #[must_use]
+    pub fn takes_proposals(&self) -> bool {
+        !self.recovering && self.raw.raft.leader_id != 0 && !self.transferring()
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        // Without its memory it must neither vote nor ask for votes.
+        if !self.recovering {
+            self.raw.tick();
+        }
+        while self
+            .stranded
+            .front()
+            .is_some_and(|stranded| stranded.until_tick < self.ticks)
+        {
+            self.stranded.pop_front();
+        }
+    }
+
+    fn persisted(&mut self, number: u64) {
+        assert!(
+            number > self.persisted && number <= self.appended,
+            "append {number} persisted after {}, with {} handed out",
+            self.persisted,
+            self.appended
+        );
+        self.persisted = number;
+        self.raw.on_persist_ready(number);
+        while let Some((_, messages)) = self.held.pop_front_if(|(covered_by, _)| *covered_by <= number) {
+            self.outgoing.extend(messages);
+        }
+    }
+
+    /// A context holds the member and its process, since the leader tells the reads of all members apart by it.
+    fn read_index(&mut self, context: u64) {
+        let mut bytes = [0; CONTEXT_BYTES];
+        bytes[..8].copy_from_slice(&self.config.member.0.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.config.boot.to_be_bytes());
+        bytes[16..].copy_from_slice(&context.to_be_bytes());
         let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgPropose);
-        message.from = self.config.member.0;
-        let entries: Vec<Entry> = requests
-            .into_iter()
-            .map(|data| Entry {
-                data,
+        message.set_msg_type(MessageType::MsgReadIndex);
+        message.set_entries(
+            vec![Entry {
+                data: Bytes::copy_from_slice(&bytes),
                 ..Entry::default()
-            })
-            .collect();
-        message.set_entries(entries.into());
-        let outcome = self.raw.step(message).map_err(|_| ProposalDropped);
-        self.pin_election_timeout();
-        outcome
+            }]
+            .into(),
+        );
+        self.message(message);
+    }
+
+    fn message(&mut self, message: Message) {
+        if self.recovering {
+            return;
+        }
+        let raft = &self.raw.raft;
+        match message.get_msg_type() {
+            MessageType::MsgReadIndex
+                if raft.state == StateRole::Leader && !raft.commit_to_current_term() =>
+            {
+                if self.early_reads.len() < EARLY_READS_MAX {
+                    self.early_reads.push(message);
+                }
+            }
+            MessageType::MsgPropose if !self.takes_proposals() => self.strand(message),
+            // A message of a member that is not known, or one that came too late.
+            _ => drop(self.raw.step(message)),
+        }
+    }
+
+    fn strand(&mut self, message: Message) {
+        if self.stranded.len() < STRANDED_MAX {
+            self.stranded.push_back(Stranded {
+                message,
+                until_tick: self.ticks + 2 * self.config.election_ticks as u64,
+            });
+        }
+    }
+
+    /// Tries again what had to wait.
+    fn retry(&mut self) {
+        let raft = &self.raw.raft;
+        if !self.early_reads.is_empty() && (raft.state != StateRole::Leader || raft.commit_to_current_term())
+        {
+            for message in std::mem::take(&mut self.early_reads) {
+                self.message(message);
+            }
+        }
+        if !self.stranded.is_empty() && self.takes_proposals() {
+            for stranded in std::mem::take(&mut self.stranded) {
+                self.message(stranded.message);
+            }
+        }
+    }
+
+    fn snapshot(&mut self, snapshot: &Snapshot) {
+        let ids = |members: &[MemberId]| members.iter().map(|member| member.0).collect::<Vec<_>>();
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgSnapshot);
+        message.from = snapshot.from.0;
+        message.to = self.config.member.0;
+        message.term = snapshot.leader_term.0;
+        let metadata = message.mut_snapshot().mut_metadata();
+        metadata.index = snapshot.index.0;
+        metadata.term = snapshot.term.0;
+        let mut conf_state = ConfState::default();
+        conf_state.set_voters(ids(&snapshot.voters));
+        conf_state.set_learners(ids(&snapshot.learners));
+        *metadata.mut_conf_state() = conf_state;
+        let recovering = std::mem::take(&mut self.recovering);
+        self.message(message);
+        let raft = &mut self.raw.raft;
+        if recovering && raft.term == snapshot.leader_term.0 {
+            // Whom it voted for in this term is forgotten; that leader has won it, so nobody else may.
+            raft.vote = snapshot.from.0;
+        }
     }
 
     /// Takes out everything that has become due since the last call, in the order in which it must be done.
     pub fn ready(&mut self, effects: &mut Vec<Effect>) {
+        for message in self.outgoing.drain(..) {
+            effects.push(Effect::Send(wire::from_raft(message)));
+        }
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
-            assert!(
-                ready.messages().is_empty() && ready.persisted_messages().is_empty(),
-                "a single member has nobody to write to"
-            );
             self.role_effect(effects);
+            let messages = ready.take_messages();
+            self.send(messages, effects);
             for state in ready.take_read_states() {
-                let context = state.request_ctx.as_slice().try_into().map(u64::from_be_bytes);
+                let context = state
+                    .request_ctx
+                    .get(CONTEXT_BYTES - 8..)
+                    .and_then(|end| end.try_into().ok());
                 effects.push(Effect::ReadIndex {
-                    context: context.expect("contexts are made from a u64 in step()"),
+                    context: u64::from_be_bytes(context.expect("contexts are made in read_index()")),
                     index: Index(state.index),
                 });
             }
             let committed = ready.take_committed_entries();
-            let (number, must_sync) = (ready.number(), ready.must_sync());
-            let entries = ready.take_entries();
-            self.raw.mut_store().append(&entries);
-            self.raw.advance_append_async(ready);
-            if must_sync {
-                self.append_effect(number, entries, effects);
-            } else {
-                self.pass_without_sync(number);
-            }
+            let persisted_messages = ready.take_persisted_messages();
+            self.append(ready, effects);
+            self.hold(persisted_messages, effects);
             if !committed.is_empty() {
                 let committed = committed.into_iter().map(|entry| Committed {
                     term: Term(entry.term),
@@ -160,6 +336,84 @@ impl Node {
             }
         }
         self.pin_election_timeout();
+    }
+
+    /// Hands out what must become durable.
+    fn append(&mut self, mut ready: Ready, effects: &mut Vec<Effect>) {
+        let (number, must_sync) = (ready.number(), ready.must_sync());
+        let mut restart = None;
+        if !ready.snapshot().is_empty() {
+            let metadata = ready.snapshot().get_metadata();
+            let (index, term) = (Index(metadata.index), Term(metadata.term));
+            self.raw
+                .mut_store()
+                .restart(index, term, metadata.get_conf_state());
+            restart = Some((index, term));
+            effects.push(Effect::Install { number, index });
+        }
+        let changes_term = ready
+            .hs()
+            .is_some_and(|state| (state.term, state.vote) != self.durable_vote);
+        let entries = ready.take_entries();
+        self.raw.mut_store().append(&entries);
+        self.raw.advance_append_async(ready);
+        if !must_sync {
+            return self.pass_without_sync(number);
+        }
+        let state = self.raw.raft.hard_state();
+        if changes_term {
+            self.durable_vote = (state.term, state.vote);
+            self.term_append = number;
+        }
+        self.appended = number;
+        let entries = entries.into_iter().map(|entry| LogEntry {
+            term: Term(entry.term),
+            index: Index(entry.index),
+            data: entry.data,
+        });
+        effects.push(Effect::Append(Append {
+            number,
+            restart,
+            entries: entries.collect(),
+            state: Some(LogState {
+                term: Term(state.term),
+                vote: MemberId(state.vote),
+                commit: Index(state.commit),
+            }),
+        }));
+    }
+
+    /// Sends messages at once; a snapshot becomes a wish.
+    fn send(&mut self, messages: Vec<Message>, effects: &mut Vec<Effect>) {
+        for message in messages {
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                let to = MemberId(message.to);
+                self.snapshots_under_way.insert(to);
+                let index = Index(message.get_snapshot().get_metadata().index);
+                effects.push(Effect::SendSnapshot { to, index });
+            } else {
+                effects.push(Effect::Send(wire::from_raft(message)));
+            }
+        }
+    }
+
+    /// Keeps messages back until what they rest on is durable; those that rest on nothing go.
+    fn hold(&mut self, messages: Vec<Message>, effects: &mut Vec<Effect>) {
+        if self.persisted == self.appended {
+            return self.send(messages, effects);
+        }
+        let term_durable = self.persisted >= self.term_append;
+        let rests_on_nothing = |message: &Message| match message.get_msg_type() {
+            MessageType::MsgPropose | MessageType::MsgReadIndex => true,
+            // It says no more than that this member is in that term.
+            MessageType::MsgHeartbeatResponse => term_durable,
+            _ => false,
+        };
+        let (urgent, held): (Vec<_>, Vec<_>) = messages.into_iter().partition(rests_on_nothing);
+        self.send(urgent, effects);
+        if !held.is_empty() {
+            self.held.push_back((self.appended, held));
+        }
     }
 
     /// Who leads.
@@ -189,6 +443,24 @@ impl Node {
     #[must_use]
     pub fn log_from(&self, from: Index) -> (Index, Vec<LogEntry>) {
         self.raw.store().from(from)
+    }
+
+    /// Whether it is the only voter.
+    #[must_use]
+    pub fn alone(&self) -> bool {
+        self.raw.store().voters() == 1
+    }
+
+    /// The least index of a snapshot that is of use to a member that lags.
+    #[must_use]
+    pub fn snapshot_index_min(&self) -> Index {
+        self.raw.store().before()
+    }
+
+    /// Whether it takes no part until it has been given a snapshot.
+    #[must_use]
+    pub fn recovering(&self) -> bool {
+        self.recovering
     }
 
     /// The last index known to be committed.
@@ -227,27 +499,6 @@ impl Node {
         }
     }
 
-    fn append_effect(&mut self, number: u64, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
-        let state = self.raw.raft.hard_state();
-        self.appended = number;
-        effects.push(Effect::Append(Append {
-            number,
-            entries: entries
-                .into_iter()
-                .map(|entry| LogEntry {
-                    term: Term(entry.term),
-                    index: Index(entry.index),
-                    data: entry.data,
-                })
-                .collect(),
-            state: Some(LogState {
-                term: Term(state.term),
-                vote: MemberId(state.vote),
-                commit: Index(state.commit),
-            }),
-        }));
-    }
-
     /// raft-rs draws its election timeout from the thread's own randomness whenever its state resets; setting it
     /// after every call is what makes a simulation repeatable (setting it on observed changes of term or role was
     /// not enough).
@@ -273,6 +524,14 @@ fn mix(value: u64) -> u64 {
 
 /// Bytes of entries in one message to a peer.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of proposals that are passed on in one message.
+const FORWARD_BYTES_MAX: usize = 1 << 20;
+/// Member, process, number.
+const CONTEXT_BYTES: usize = 24;
+/// Reads of other members that wait for the first commit of a term; each member asks for one at a time.
+const EARLY_READS_MAX: usize = 1024;
+/// Messages with proposals of others that wait for a leader.
+const STRANDED_MAX: usize = 1024;
 /// Append messages to one peer that are not yet answered, as etcd's.
 const INFLIGHT_MESSAGES_MAX: usize = 512;
 

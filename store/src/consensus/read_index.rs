@@ -57,6 +57,12 @@ impl<T> ReadRounds<T> {
         Some(context)
     }
 
+    /// Whether readers wait for a round to begin.
+    #[must_use]
+    pub fn can_begin(&self) -> bool {
+        self.running.is_none() && !self.waiting.is_empty()
+    }
+
     /// Gives up a round that began before `deadline`; its readers wait for the next one. Returns whether there was
     /// such a round.
     pub fn give_up(&mut self, deadline: Instant) -> bool {
@@ -73,8 +79,16 @@ impl<T> ReadRounds<T> {
     /// The round of `context` has its index. A context given up is ignored.
     pub fn confirm(&mut self, context: u64, index: Index) {
         if let Some(round) = self.running.take_if(|round| round.context == context) {
-            self.confirmed.push((index, round.readers));
+            // Not always the last: an index may come from a member that is further than this one's next round.
+            let place = self.confirmed.partition_point(|(before, _)| *before <= index);
+            self.confirmed.insert(place, (index, round.readers));
         }
+    }
+
+    /// A reader that needs no round, only what is applied up to `index`.
+    pub fn join_at(&mut self, index: Index, reader: T) {
+        let place = self.confirmed.partition_point(|(before, _)| *before <= index);
+        self.confirmed.insert(place, (index, vec![reader]));
     }
 
     /// The readers that may go on now that everything up to `applied` is applied.

@@ -102,8 +102,7 @@ pub(super) async fn open(
         .await?;
     let (mailbox, commands) = mpsc::channel(settings.limits.mailbox_commands);
     let (inbox, messages) = mpsc::channel(settings.limits.inbox_messages);
-    let (shared, actors, files) =
-        assemble(settings, &world, (mailbox, inbox), Offload::Threads, recovered);
+    let (shared, actors, files) = assemble(settings, &world, (mailbox, inbox), Offload::Threads, recovered);
     let (events_in, events) = mpsc::unbounded_channel();
     let log = LogWriter::start(Arc::clone(&shared), files.wal, events_in.clone());
     let checkpoints = CheckpointWriter::start(
@@ -358,6 +357,7 @@ pub(super) fn assemble(
     let limits = TailLimits {
         entries_max: usize::try_from(settings.snapshot_catchup_entries).unwrap_or(usize::MAX),
         bytes_max: settings.limits.log_tail_bytes,
+        held_bytes_max: settings.limits.log_held_bytes,
     };
     let mut tail = Tail::new(applied, term, &voters, limits);
     let entries = entries.into_iter().map(|entry| LogEntry {
@@ -373,10 +373,13 @@ pub(super) fn assemble(
             commit: hard_state.commit,
         },
     );
-    let node = Node::new(
-        node_config(&settings, metadata.member, applied, entropy.next_u64()),
-        tail,
-    );
+    let boot = entropy.next_u64();
+    let config = NodeConfig {
+        seed: entropy.next_u64(),
+        boot,
+        ..node_config(&settings, metadata.member, applied)
+    };
+    let node = Node::new(config, tail);
     let watch_config = crate::watch::Config {
         fragment_bytes: settings.max_request_bytes + (512 << 10),
         progress_interval: settings.watch_progress_interval,
@@ -387,12 +390,11 @@ pub(super) fn assemble(
     let shared = Arc::new(Shared {
         member: metadata.member,
         cluster: metadata.cluster,
-        boot: entropy.next_u64(),
+        boot,
         history: RwLock::new(Some(store.revisions())),
         state: RwLock::new(state),
         settings,
         clock,
-        entropy,
         mailbox,
         transport: Arc::clone(&world.transport),
         inbox,
@@ -415,19 +417,23 @@ pub(super) fn assemble(
         .published
         .backend_bytes
         .store(store.disk_bytes().unwrap_or(0), Ordering::Relaxed);
+    let peers = shared.peers();
+    shared.transport.set_peers(&peers);
     let member = Member::new(Arc::clone(&shared), node, hub, applied);
     let maintenance = Maintenance::new(Arc::clone(&shared), applied, revision);
     (shared, Actors { member, maintenance }, Files { store, wal })
 }
 
-fn node_config(settings: &Settings, member: MemberId, applied: Index, seed: u64) -> NodeConfig {
+fn node_config(settings: &Settings, member: MemberId, applied: Index) -> NodeConfig {
     let ticks = settings.election.as_millis() / settings.heartbeat.as_millis().max(1);
     NodeConfig {
         member,
         applied,
         election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX).max(5),
         heartbeat_ticks: 1,
-        seed,
+        seed: 0,
+        boot: 0,
+        recovering: false,
         uncommitted_bytes_max: settings.limits.proposal_bytes as u64,
     }
 }

@@ -21,6 +21,15 @@ pub(super) struct Answered {
     pub(super) pin: Option<Pin>,
 }
 
+/// What the leader is asked about a lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LeaseQuestion {
+    /// Renew it. Answered with the granted TTL in seconds, 0 for an unknown or expired lease.
+    Renew,
+    /// Its remaining life in whole seconds; -1 for an unknown one.
+    TimeToLive,
+}
+
 /// A command to the member.
 pub(super) enum Command {
     /// Replicate an encoded request; answered when applied here.
@@ -34,19 +43,14 @@ pub(super) enum Command {
     },
     /// Confirm that this member's state, once the answer is there, holds every write acknowledged before now.
     ReadIndex(Answer<()>),
-    /// Renew a lease.
-    KeepAlive {
-        /// Which.
-        lease: LeaseId,
-        /// Answered with the granted TTL in seconds, 0 for an unknown or expired lease.
-        answer: Answer<i64>,
-    },
-    /// The remaining life of a lease in whole seconds; `None` for an unknown one.
-    TimeToLive {
-        /// Which.
+    /// Ask the leader about a lease.
+    Lease {
+        /// What.
+        question: LeaseQuestion,
+        /// Of which.
         lease: LeaseId,
         /// The caller.
-        answer: Answer<Option<i64>>,
+        answer: Answer<i64>,
     },
     /// All leases, by remaining life.
     Leases(Answer<Vec<LeaseId>>),

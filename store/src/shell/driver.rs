@@ -19,7 +19,7 @@ use super::history;
 use super::maintenance::Maintenance;
 use super::member::{Member, Output};
 use super::shared::{Shared, Vital};
-use crate::env::{DirLock, Instant};
+use crate::env::{Class, DirLock, Instant};
 use crate::types::MemberId;
 
 /// Everything the task owns.
@@ -35,6 +35,8 @@ pub(super) struct Driver {
     checkpoints: CheckpointWriter,
     awaiting_compaction: Vec<Answer<()>>,
     stop: bool,
+    /// When a leader that stops no longer waits for another to take its place.
+    handed_over_by: Instant,
     /// The folder stays locked until everything is closed.
     lock: Option<Box<dyn DirLock>>,
 }
@@ -62,6 +64,7 @@ impl Driver {
             checkpoints,
             awaiting_compaction: Vec::new(),
             stop: false,
+            handed_over_by: Instant::default(),
             lock,
         }
     }
@@ -77,7 +80,7 @@ impl Driver {
         let mut ticks = every(self.shared.settings.heartbeat);
         let mut compaction = every(COMPACTION_STEP_INTERVAL);
         let mut watch = every(WATCH_TICK_INTERVAL);
-        self.member.campaign();
+        self.member.begin();
         loop {
             self.round(&mut out);
             if self.stopped() {
@@ -89,6 +92,10 @@ impl Driver {
                 _ = ticks.tick() => self.tick(),
                 _ = watch.tick(), if self.watch_due() => self.member.watch_tick(self.now()),
                 _ = compaction.tick(), if self.maintenance.compacting() => self.compaction_step(),
+                message = self.messages.recv() => {
+                    let (from, message) = message.expect("the handle's shared part holds a sender");
+                    self.member.message(from, message, self.now());
+                }
                 _ = self.mailbox.recv_many(&mut commands, COMMANDS_PER_ROUND) => {}
             }
             self.drain(&mut commands);
@@ -108,10 +115,20 @@ impl Driver {
             self.event(event);
         }
         let now = self.now();
+        for _ in 0..MESSAGES_PER_ROUND {
+            let Ok((from, message)) = self.messages.try_recv() else {
+                break;
+            };
+            self.member.message(from, message, now);
+        }
         for command in commands.drain(..) {
             match command {
                 Command::AwaitCompaction(answer) => self.awaiting_compaction.push(answer),
-                Command::Stop => self.stop = true,
+                Command::Stop => {
+                    self.stop = true;
+                    self.member.hand_over();
+                    self.handed_over_by = now + HAND_OVER_MAX;
+                }
                 command => self.member.command(command, now),
             }
         }
@@ -130,6 +147,11 @@ impl Driver {
                 Output::Append(append) => self.log.append(append),
                 Output::ReadHistory(request) => {
                     history::read_for_watch(&self.shared, request, self.events_in.clone());
+                }
+                Output::Send(to, class, message) => {
+                    if !self.shared.transport.send(to, class, message) && class == Class::Log {
+                        self.member.unreachable(to);
+                    }
                 }
             }
         }
@@ -176,7 +198,9 @@ impl Driver {
     }
 
     fn stopped(&self) -> bool {
-        self.failed() || (self.stop && self.member.pending() == 0)
+        let handing_over =
+            self.member.leads() && self.member.handing_over() && self.now() < self.handed_over_by;
+        self.failed() || (self.stop && !handing_over && self.member.pending() == 0)
     }
 
     fn failed(&self) -> bool {
@@ -266,6 +290,10 @@ fn every(interval: Duration) -> tokio::time::Interval {
 
 /// Commands taken in one round: the bound of a batch.
 const COMMANDS_PER_ROUND: usize = 2048;
+/// Messages of other members taken in one round.
+const MESSAGES_PER_ROUND: usize = 256;
+/// How long a leader that stops waits for another member to lead.
+const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// Pause between two steps of a compaction (etcd's is 10 ms for as many keys).
 const COMPACTION_STEP_INTERVAL: Duration = Duration::from_millis(5);
 /// How often the watch hub is looked after while somebody waits in it (etcd retries its victims as often).

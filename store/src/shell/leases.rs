@@ -7,7 +7,7 @@ use proto::etcdserverpb::{
     LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 
-use super::command::Command;
+use super::command::{Command, LeaseQuestion};
 use super::handle::{Store, unexpected};
 use crate::apply::{Response, cost_of_grant};
 use crate::error::{Error, RequestError};
@@ -69,7 +69,8 @@ impl Store {
             .shared
             .header(self.shared.published.revision.load(Ordering::Relaxed));
         let ttl = self
-            .ask(|answer| Command::KeepAlive {
+            .ask(|answer| Command::Lease {
+                question: LeaseQuestion::Renew,
                 lease: LeaseId(id),
                 answer,
             })
@@ -91,10 +92,17 @@ impl Store {
         request: LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveResponse, Error> {
         let lease = LeaseId(request.id);
-        let remaining = self.ask(|answer| Command::TimeToLive { lease, answer }).await?;
+        let question = LeaseQuestion::TimeToLive;
+        let ttl = self
+            .ask(|answer| Command::Lease {
+                question,
+                lease,
+                answer,
+            })
+            .await?;
         let state = self.shared.state.read();
         let header = Some(self.shared.header(state.mvcc.current()));
-        let (Some(ttl), Some(found)) = (remaining, state.lessor.lookup(lease)) else {
+        let Some(found) = state.lessor.lookup(lease).filter(|_| ttl >= 0) else {
             return Ok(LeaseTimeToLiveResponse {
                 header,
                 id: request.id,

@@ -6,6 +6,9 @@
 //! readers, one lock of the state for all that committed. What must happen outside comes out as [`Output`]s.
 
 mod leases;
+mod peers;
+mod reading;
+mod watching;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,16 +19,19 @@ use proto::etcdserverpb::{
     Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, InternalRaftRequest,
 };
 
-use super::command::{Answer, Answered, Command, WatchCommand};
-use super::pending::Pending;
+use self::leases::{LeaseCall, Questions};
+use self::peers::Peers;
+use self::reading::{Goal, Reader};
+use super::command::{Answered, Command};
+use super::pending::{Overdue, Pending};
 use super::shared::{Pin, Shared};
 use crate::apply::{Applied, CommittedEntry, Response};
 use crate::consensus::{Append, Committed, Effect, Input, Node, ReadRounds, Role};
-use crate::env::Instant;
+use crate::env::{Class, Instant};
 use crate::error::{Error, Unavailable};
 use crate::lease::Expiry;
 use crate::mvcc::Mvcc;
-use crate::types::{Index, LeaseId, SharedRevision, WatchId};
+use crate::types::{Index, LeaseId, MemberId, SharedRevision};
 use crate::watch::{self, Hub, ReadToken};
 
 /// What the caller of a round must do.
@@ -34,6 +40,8 @@ pub(super) enum Output {
     Append(Append),
     /// Read history for the hub, then report [`Member::history`].
     ReadHistory(HistoryRequest),
+    /// Send this to another member; if it is dropped, report [`Member::unreachable`].
+    Send(MemberId, Class, Bytes),
 }
 
 /// Older history for the hub: main revisions `from..=to`.
@@ -65,24 +73,6 @@ impl watch::HistoryView for View<'_> {
     }
 }
 
-/// A reader waiting for its read index, and since when.
-struct Reader {
-    since: Instant,
-    goal: Goal,
-}
-
-/// A renewal that waits for the revoke of its lease, and since when.
-struct ExpiredRenewal {
-    since: Instant,
-    lease: LeaseId,
-    answer: Answer<i64>,
-}
-
-enum Goal {
-    Read(Answer<()>),
-    KeepAlive { lease: LeaseId, answer: Answer<i64> },
-}
-
 /// See the module's description.
 pub(super) struct Member {
     shared: Arc<Shared>,
@@ -95,7 +85,15 @@ pub(super) struct Member {
     /// Counters of `proposals`, in step with it; 0 for the member's own.
     counters: Vec<u64>,
     /// Renewals that found their lease expired: answered when it is revoked.
-    expired_renewals: Vec<ExpiredRenewal>,
+    expired_renewals: Vec<LeaseCall>,
+    /// Questions about leases that wait for a leader, or for its answer.
+    questions: Questions,
+    peers: Peers,
+    /// When the present leader was first heard of.
+    led_since: Instant,
+    /// When this member last asked to be known by its name and addresses.
+    next_publish: Instant,
+    outbox: Vec<Output>,
     applied: Index,
     /// Whether an entry of this member's own term as leader is applied.
     leads_applied: bool,
@@ -109,17 +107,21 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn new(shared: Arc<Shared>, node: Node, hub: Hub, applied: Index) -> Self {
-        let first_context = shared.entropy.next_u64();
         Member {
             shared,
             node,
             hub,
             expiry: Expiry::new(),
             pending: Pending::default(),
-            reads: ReadRounds::new(first_context),
+            reads: ReadRounds::new(1),
             proposals: Vec::new(),
             counters: Vec::new(),
             expired_renewals: Vec::new(),
+            questions: Questions::default(),
+            peers: Peers::default(),
+            led_since: Instant::default(),
+            next_publish: Instant::default(),
+            outbox: Vec::new(),
             applied,
             leads_applied: false,
             changed_leases: Vec::new(),
@@ -146,17 +148,11 @@ impl Member {
                 since: now,
                 goal: Goal::Read(answer),
             }),
-            Command::KeepAlive { lease, answer } => {
-                self.reads.join(Reader {
-                    since: now,
-                    goal: Goal::KeepAlive { lease, answer },
-                });
-            }
-            Command::TimeToLive { lease, answer } => {
-                let remaining = self.expiry.remaining(lease, now);
-                let seconds = remaining.map(|left| i64::try_from(left.as_secs()).unwrap_or(i64::MAX));
-                let _ = answer.send(self.led().map(|()| seconds));
-            }
+            Command::Lease {
+                question,
+                lease,
+                answer,
+            } => self.lease_call(LeaseCall::of_client(question, lease, now, answer), now),
             Command::Leases(answer) => {
                 let _ = answer.send(Ok(self.leases()));
             }
@@ -170,13 +166,10 @@ impl Member {
     /// One tick of the clock, a heartbeat interval after the last.
     pub(super) fn tick(&mut self, now: Instant) {
         self.node.step(Input::Tick);
-        if self.reads.give_up(now - READ_ROUND_MAX) {
-            self.shared
-                .published
-                .read_rounds_given_up
-                .fetch_add(1, Ordering::Relaxed);
-        }
+        self.give_up_round(now);
         self.expire_callers(now);
+        self.retry_lease_calls(now);
+        self.publish_self(now);
         if self.shared.streams_abandoned.swap(false, Ordering::Acquire) {
             self.hub_input(watch::Input::Abandoned);
         }
@@ -197,9 +190,12 @@ impl Member {
         self.hub_input(watch::Input::Tick(now));
     }
 
-    /// Stands for election at once: a lone voter need not wait for a timeout to know that nobody else leads.
-    pub(super) fn campaign(&mut self) {
-        self.node.step(Input::Campaign);
+    /// Stands for election at once where this is the only voter: it need not wait for a timeout to know that nobody
+    /// else leads.
+    pub(super) fn begin(&mut self) {
+        if self.node.alone() {
+            self.node.step(Input::Campaign);
+        }
     }
 
     /// The append of this number is durable.
@@ -228,6 +224,9 @@ impl Member {
                     Effect::Commit(entries) => self.apply(entries, now),
                     Effect::ReadIndex { context, index } => self.reads.confirm(context, index),
                     Effect::Role(role) => self.role_changed(role, now),
+                    Effect::Send(message) => self.send_raft(message),
+                    Effect::SendSnapshot { to, index } => self.send_snapshot(to, index),
+                    Effect::Install { number, index } => self.installing(number, index),
                 }
             }
             self.effects = effects;
@@ -236,6 +235,7 @@ impl Member {
         }
         self.serve_readers(now);
         self.take_hub_effects(out);
+        out.append(&mut self.outbox);
         self.publish();
     }
 
@@ -264,7 +264,8 @@ impl Member {
     /// Whether something waits for a round.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn has_work(&self) -> bool {
-        !self.proposals.is_empty() || !self.reads.is_empty()
+        let asks = self.reads.can_begin() && self.node.role().leader.0 != 0;
+        asks || (!self.proposals.is_empty() && self.node.takes_proposals())
     }
 
     /// Leases granted or revoked since the last call.
@@ -290,33 +291,25 @@ impl Member {
     pub(super) fn stop(&mut self) {
         self.fail_readers(Unavailable::Stopped);
         self.pending.fail_all(Unavailable::Stopped);
-        self.fail_expired_renewals(Unavailable::Stopped);
+        self.fail_lease_calls(Unavailable::Stopped);
         self.hub = Hub::new(watch::Config::default(), self.hub.revision(), Instant::default());
     }
 
     fn propose(&mut self) {
-        if self.proposals.is_empty() {
-            return;
-        }
-        if self.node.role().leader.0 == 0 {
-            // raft-rs would drop them; they wait for a leader until their callers' deadline.
+        // Without a leader raft-rs would drop them; they wait for one until their callers' deadline.
+        if self.proposals.is_empty() || !self.node.takes_proposals() {
             return;
         }
         let proposals = std::mem::take(&mut self.proposals);
         let counters = std::mem::take(&mut self.counters);
+        for counter in &counters {
+            self.pending.handed(*counter);
+        }
         if self.node.propose(proposals).is_err() {
             for counter in counters {
                 self.pending
                     .answer(counter, Err(Unavailable::TooManyRequests.into()));
             }
-        }
-    }
-
-    fn ask_read_index(&mut self, now: Instant) {
-        if self.node.role().leader.0 != 0
-            && let Some(context) = self.reads.begin(now)
-        {
-            self.node.step(Input::ReadIndex(context));
         }
     }
 
@@ -384,20 +377,6 @@ impl Member {
         }
     }
 
-    fn serve_readers(&mut self, now: Instant) {
-        let mut readers = std::mem::take(&mut self.readers);
-        self.reads.take_applied(self.applied, &mut readers);
-        for reader in readers.drain(..) {
-            match reader.goal {
-                Goal::Read(answer) => {
-                    let _ = answer.send(Ok(()));
-                }
-                Goal::KeepAlive { lease, answer } => self.renew(lease, reader.since, answer, now),
-            }
-        }
-        self.readers = readers;
-    }
-
     fn role_changed(&mut self, role: Role, now: Instant) {
         let published = &self.shared.published;
         let before = published.leader.swap(role.leader.0, Ordering::Relaxed);
@@ -405,15 +384,20 @@ impl Member {
         published.term.store(role.term.0, Ordering::Relaxed);
         if role.leader.0 != before && role.leader.0 != 0 {
             published.leader_changes.fetch_add(1, Ordering::Relaxed);
-        }
-        if before != 0 && before != role.leader.0 {
-            self.fail_readers(Unavailable::LeaderChanged);
+            self.led_since = now;
+            self.next_publish = now;
         }
         if !role.is_leader && self.leads_applied {
             self.leads_applied = false;
             self.expiry.demote();
             // The next leader extends the lease.
-            self.fail_expired_renewals(Unavailable::LeaderChanged);
+            for call in std::mem::take(&mut self.expired_renewals) {
+                self.lease_call(call, now);
+            }
+        }
+        if role.leader.0 != before && role.leader.0 != 0 {
+            self.leader_changed(now);
+            self.ask_again(now);
         }
         tracing::info!(term = role.term.0, leader = %role.leader, leads = role.is_leader, at = now.0, "role changed");
     }
@@ -424,24 +408,8 @@ impl Member {
         let state = self.shared.state.read();
         self.expiry
             .promote(&state.lessor, now, self.shared.settings.election);
-        let settings = &self.shared.settings;
-        let known = state.membership.get(self.shared.member).is_some_and(|member| {
-            member.name == settings.name && member.client_urls == settings.advertise_client_urls
-        });
         let version_known = state.membership.cluster_version().is_some();
         drop(state);
-        if !known {
-            self.propose_own(&InternalRaftRequest {
-                cluster_member_attr_set: Some(Box::new(ClusterMemberAttrSetRequest {
-                    member_id: self.shared.member.0,
-                    member_attributes: Some(Attributes {
-                        name: settings.name.clone(),
-                        client_urls: settings.advertise_client_urls.clone(),
-                    }),
-                })),
-                ..Default::default()
-            });
-        }
         if !version_known {
             self.propose_own(&InternalRaftRequest {
                 cluster_version_set: Some(Box::new(ClusterVersionSetRequest {
@@ -450,7 +418,36 @@ impl Member {
                 ..Default::default()
             });
         }
+        self.publish_self(now);
         self.propose();
+    }
+
+    /// Makes this member known by its name and addresses, as often as it takes.
+    fn publish_self(&mut self, now: Instant) {
+        if now < self.next_publish || !self.node.takes_proposals() {
+            return;
+        }
+        self.next_publish = now + self.shared.settings.request_timeout();
+        let settings = &self.shared.settings;
+        let state = self.shared.state.read();
+        let known = state.membership.get(self.shared.member).is_some_and(|member| {
+            member.name == settings.name && member.client_urls == settings.advertise_client_urls
+        });
+        drop(state);
+        if known {
+            return;
+        }
+        let attributes = Attributes {
+            name: settings.name.clone(),
+            client_urls: settings.advertise_client_urls.clone(),
+        };
+        self.propose_own(&InternalRaftRequest {
+            cluster_member_attr_set: Some(Box::new(ClusterMemberAttrSetRequest {
+                member_id: self.shared.member.0,
+                member_attributes: Some(attributes),
+            })),
+            ..Default::default()
+        });
     }
 
     fn propose_own(&mut self, request: &InternalRaftRequest) {
@@ -460,13 +457,13 @@ impl Member {
 
     fn expire_callers(&mut self, now: Instant) {
         let deadline = now - self.shared.settings.request_timeout();
-        let led = self.node.role().leader.0 != 0;
-        let proposal = if led {
-            Unavailable::Timeout
-        } else {
-            Unavailable::DeadlineExceeded
+        let expired = {
+            let (shared, role, led_since) = (&self.shared, self.node.role(), self.led_since);
+            let quorum_lost = |since| self.peers.quorum_lost(shared, since);
+            self.pending.expire(deadline, |overdue| {
+                why_overdue(shared, role, led_since, overdue, &quorum_lost)
+            })
         };
-        let expired = self.pending.expire(deadline, proposal);
         self.shared
             .published
             .failed
@@ -474,28 +471,8 @@ impl Member {
         if expired > 0 {
             self.forget_expired_proposals();
         }
-        for renewal in self
-            .expired_renewals
-            .extract_if(.., |renewal| renewal.since < deadline)
-        {
-            let _ = renewal.answer.send(Err(Unavailable::Timeout.into()));
-        }
-        let mut readers = std::mem::take(&mut self.readers);
-        self.reads
-            .take_expired(|reader| reader.since < deadline, &mut readers);
-        for reader in readers.drain(..) {
-            fail_reader(reader, Unavailable::Timeout);
-        }
-        self.readers = readers;
-    }
-
-    fn fail_readers(&mut self, error: Unavailable) {
-        let mut readers = std::mem::take(&mut self.readers);
-        self.reads.take_all(&mut readers);
-        for reader in readers.drain(..) {
-            fail_reader(reader, error);
-        }
-        self.readers = readers;
+        self.expire_lease_calls(deadline);
+        self.expire_readers(deadline);
     }
 
     /// Who was told that no leader was found in time must not see the proposal made later; and without a leader the
@@ -507,60 +484,6 @@ impl Member {
         (self.counters, self.proposals) = queued.filter(|(counter, _)| waits(*counter)).unzip();
     }
 
-    fn led(&self) -> Result<(), Error> {
-        if self.leads_applied {
-            Ok(())
-        } else {
-            Err(Unavailable::NoLeader.into())
-        }
-    }
-
-    fn watch(&mut self, command: WatchCommand) {
-        let input = match command {
-            WatchCommand::Open(stream, sink) => watch::Input::Open { stream, sink },
-            WatchCommand::Create(stream, request) => watch::Input::Create { stream, request },
-            WatchCommand::Cancel(stream, id) => watch::Input::Cancel {
-                stream,
-                id: WatchId(id),
-            },
-            WatchCommand::Progress(stream) => watch::Input::Progress { stream },
-            WatchCommand::Close(stream) => watch::Input::Close { stream },
-        };
-        self.hub_input(input);
-    }
-
-    fn hub_input(&mut self, input: watch::Input<'_>) {
-        let state = self.shared.state.read();
-        self.hub.step(input, &View(&state.mvcc), &mut self.hub_effects);
-    }
-
-    fn take_hub_effects(&mut self, out: &mut Vec<Output>) {
-        for effect in self.hub_effects.drain(..) {
-            match effect {
-                watch::Effect::ReadHistory {
-                    token,
-                    from,
-                    to,
-                    with_previous,
-                } => {
-                    out.push(Output::ReadHistory(HistoryRequest {
-                        token,
-                        from,
-                        to,
-                        with_previous,
-                    }));
-                }
-                // The hub has dropped the stream's sink: its reader sees the end.
-                watch::Effect::Overflow { stream } => {
-                    tracing::warn!(
-                        stream = stream.0,
-                        "a watch stream was closed: its client takes no answers"
-                    );
-                }
-            }
-        }
-    }
-
     fn publish(&self) {
         let published = &self.shared.published;
         published.committed.store(self.node.commit().0, Ordering::Relaxed);
@@ -568,34 +491,37 @@ impl Member {
             .last_index
             .store(self.node.last_index().0, Ordering::Relaxed);
     }
-
-    fn publish_watching(&self) {
-        let published = &self.shared.published;
-        let stats = self.hub.stats();
-        published.watchers.store(stats.watchers as u64, Ordering::Relaxed);
-        published
-            .watch_streams
-            .store(stats.streams as u64, Ordering::Relaxed);
-        published
-            .slow_watchers
-            .store(stats.slow as u64, Ordering::Relaxed);
-        published
-            .pending_events
-            .store(stats.events_pending as u64, Ordering::Relaxed);
-        published.events.store(stats.events_total, Ordering::Relaxed);
-    }
 }
 
-fn fail_reader(reader: Reader, error: Unavailable) {
-    match reader.goal {
-        Goal::Read(answer) => drop(answer.send(Err(error.into()))),
-        Goal::KeepAlive { answer, .. } => drop(answer.send(Err(error.into()))),
+/// Why a proposal was not answered in time, as etcd tells it (reference, section 2).
+fn why_overdue(
+    shared: &Shared,
+    role: Role,
+    led_since: Instant,
+    overdue: Overdue,
+    quorum_lost: &dyn Fn(Instant) -> bool,
+) -> Unavailable {
+    if !overdue.handed {
+        return Unavailable::DeadlineExceeded;
+    }
+    let lost_from = led_since - 2 * shared.settings.election;
+    if role.leader.0 != 0 && overdue.since > lost_from && overdue.since < led_since {
+        return Unavailable::TimeoutDueToLeaderFail;
+    }
+    let connection_lost = if role.is_leader {
+        quorum_lost(overdue.since)
+    } else {
+        let connected = shared.transport.connected_since(role.leader);
+        role.leader.0 != 0 && connected.is_none_or(|at| at >= overdue.since)
+    };
+    if connection_lost {
+        Unavailable::TimeoutDueToConnectionLost
+    } else {
+        Unavailable::Timeout
     }
 }
 
 /// The version of the cluster's interface that a member of this build brings.
 const CLUSTER_VERSION: &str = "3.7.0";
-/// How long a read index round may go unanswered before its readers join a new one (etcd reference 1.0).
-const READ_ROUND_MAX: std::time::Duration = std::time::Duration::from_millis(500);
 /// Interval of the search for expired leases (etcd reference 1.3).
 const LEASE_SCAN_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);

@@ -9,7 +9,7 @@
 //! | `maintenance.rs` | when to compact, checkpoint and take snapshots |
 //! | `history.rs` | old revisions for watchers and HashKV |
 //! | `bootstrap.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
-//! | `shared.rs`, `command.rs`, `pending.rs`, `settings.rs`, `metrics.rs` | what these share |
+//! | `shared.rs`, `command.rs`, `envelope.rs`, `pending.rs`, `settings.rs`, `metrics.rs` | what these share |
 //!
 //! This is the only room that names tokio or holds a lock that actors do not know of.
 
@@ -17,6 +17,7 @@ mod actors;
 mod bootstrap;
 mod command;
 mod driver;
+mod envelope;
 mod handle;
 mod history;
 mod leases;

@@ -15,13 +15,36 @@ pub(super) struct Pending {
 
 struct Waiting {
     since: Instant,
+    /// It was handed to Raft: it may take effect.
+    handed: bool,
     answer: Answer<Answered>,
+}
+
+/// A proposal that has waited too long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Overdue {
+    /// When its caller came.
+    pub(super) since: Instant,
+    /// Whether it was handed to Raft.
+    pub(super) handed: bool,
 }
 
 impl Pending {
     /// A caller waits for its proposal.
     pub(super) fn register(&mut self, counter: u64, since: Instant, answer: Answer<Answered>) {
-        self.waiting.insert(counter, Waiting { since, answer });
+        let waiting = Waiting {
+            since,
+            handed: false,
+            answer,
+        };
+        self.waiting.insert(counter, waiting);
+    }
+
+    /// A proposal is handed to Raft.
+    pub(super) fn handed(&mut self, counter: u64) {
+        if let Some(waiting) = self.waiting.get_mut(&counter) {
+            waiting.handed = true;
+        }
     }
 
     /// Answers the caller of a proposal, if it still waits.
@@ -32,14 +55,20 @@ impl Pending {
         }
     }
 
-    /// Answers `error` to everybody who has waited since before `deadline`. Returns how many there were.
-    pub(super) fn expire(&mut self, deadline: Instant, error: Unavailable) -> usize {
+    /// Answers everybody who has waited since before `deadline` with the error that `judge` finds. Returns how many
+    /// there were.
+    pub(super) fn expire(&mut self, deadline: Instant, judge: impl Fn(Overdue) -> Unavailable) -> usize {
         let mut expired = 0;
         while let Some(first) = self.waiting.first_entry() {
             if first.get().since >= deadline {
                 break;
             }
-            let _ = first.remove().answer.send(Err(error.into()));
+            let waiting = first.remove();
+            let error = judge(Overdue {
+                since: waiting.since,
+                handed: waiting.handed,
+            });
+            let _ = waiting.answer.send(Err(error.into()));
             expired += 1;
         }
         expired
@@ -75,7 +104,12 @@ mod tests {
         let (young, mut young_answer) = oneshot::channel();
         pending.register(1, Instant(10), old);
         pending.register(2, Instant(20), young);
-        assert_eq!(pending.expire(Instant(15), Unavailable::Timeout), 1);
+        pending.handed(1);
+        let judge = |overdue: Overdue| match overdue.handed {
+            true => Unavailable::Timeout,
+            false => Unavailable::DeadlineExceeded,
+        };
+        assert_eq!(pending.expire(Instant(15), judge), 1);
         assert!(matches!(
             old_answer.try_recv(),
             Ok(Err(Error::Unavailable(Unavailable::Timeout)))

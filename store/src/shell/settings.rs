@@ -64,6 +64,10 @@ pub struct Limits {
     pub proposal_bytes: usize,
     /// Bytes of applied log entries kept in memory.
     pub log_tail_bytes: usize,
+    /// Bytes of applied log entries kept in memory at most for a member that is connected and lags.
+    pub log_held_bytes: usize,
+    /// Questions about leases on their way to the leader or waiting for one.
+    pub lease_questions: usize,
     /// Bytes of recent revisions kept in memory for watchers, beyond those not yet checkpointed.
     pub recent_bytes: usize,
     /// Bytes of revisions not yet checkpointed at which writers begin to be slowed down.
@@ -92,6 +96,8 @@ impl Default for Limits {
             proposals: 5000,
             proposal_bytes: 256 << 20,
             log_tail_bytes: 16 << 20,
+            log_held_bytes: 64 << 20,
+            lease_questions: 100_000,
             recent_bytes: 16 << 20,
             dirty_bytes_soft: 64 << 20,
             dirty_bytes_hard: 256 << 20,

@@ -17,7 +17,7 @@ use super::command::Command;
 use super::settings::Settings;
 use crate::apply::State;
 use crate::backend::RevisionStore;
-use crate::env::{Clock, Entropy, Transport};
+use crate::env::{Clock, Transport};
 use crate::error::Unavailable;
 use crate::types::{ClusterId, MemberId};
 
@@ -32,7 +32,6 @@ pub(super) struct Shared {
     /// The stored history; gone once the store has stopped, so that its files are closed though handles live on.
     pub(super) history: RwLock<Option<Arc<RevisionStore>>>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) entropy: Arc<dyn Entropy>,
     pub(super) mailbox: mpsc::Sender<Command>,
     /// The way to the other members, and where their messages arrive.
     pub(super) transport: Arc<dyn Transport>,
@@ -135,6 +134,15 @@ impl Shared {
             revision,
             raft_term: self.published.term.load(Ordering::Relaxed),
         }
+    }
+
+    /// The other members and their peer URLs.
+    pub(super) fn peers(&self) -> Vec<(MemberId, Vec<String>)> {
+        let state = self.state.read();
+        let others = state.membership.iter().filter(|member| member.id != self.member);
+        others
+            .map(|member| (member.id, member.peer_urls.clone()))
+            .collect()
     }
 
     /// Completes a header in which the rooms below have filled in the revision.

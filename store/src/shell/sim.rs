@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prost::Message as _;
 use tokio::sync::mpsc;
 
 use super::Settings;
 use super::actors::Event;
 use super::bootstrap::{self, Actors, Files, World};
 use super::command::Command;
+use super::envelope::{Body, Envelope};
 use super::handle::Store;
 use super::maintenance::Job;
 use super::member::Output;
@@ -106,6 +108,13 @@ pub struct Sent {
     pub message: Bytes,
 }
 
+/// Whether a message carries proposals on their way to the leader, which no transport may deliver twice.
+#[must_use]
+pub fn is_proposal(message: &Bytes) -> bool {
+    let envelope = Envelope::decode(message.clone());
+    matches!(envelope, Ok(Envelope { body: Some(Body::Raft(raft)), .. }) if raft.is_proposal())
+}
+
 /// Collects what a member sends.
 #[derive(Default)]
 struct Outbox(Mutex<Vec<Sent>>);
@@ -191,7 +200,7 @@ impl SimMember {
             .published
             .wal_bytes
             .store(wal.bytes(), std::sync::atomic::Ordering::Relaxed);
-        actors.member.campaign();
+        actors.member.begin();
         Ok(SimMember {
             shared,
             actors,
@@ -269,7 +278,9 @@ impl SimMember {
             return false;
         }
         match step {
-            Step::Round => !self.mailbox.is_empty() || self.actors.member.has_work(),
+            Step::Round => {
+                !self.mailbox.is_empty() || !self.messages.is_empty() || self.actors.member.has_work()
+            }
             Step::WriteLog => !self.appends.is_empty() || self.release.is_some(),
             Step::Deliver => !self.events.is_empty(),
             Step::Tick | Step::Flush => true,
@@ -309,6 +320,9 @@ impl SimMember {
 
     fn drain(&mut self) {
         let now = self.world.clock.now();
+        while let Ok((from, message)) = self.messages.try_recv() {
+            self.actors.member.message(from, message, now);
+        }
         while let Ok(command) = self.mailbox.try_recv() {
             match command {
                 // Physical compaction is waited for by polling; a simulated stop is a crash.
@@ -332,6 +346,9 @@ impl SimMember {
                 }
                 Output::ReadHistory(request) => {
                     history::read_for_watch(&self.shared, request, self.events_in.clone());
+                }
+                Output::Send(to, class, message) => {
+                    self.shared.transport.send(to, class, message);
                 }
             }
         }

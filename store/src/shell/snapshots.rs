@@ -268,7 +268,7 @@ pub(super) fn read(reader: &mut SnapshotReader, visit: &mut dyn FnMut(Item)) -> 
 /// An append as the log writer takes it.
 pub(super) fn to_wal(append: consensus::Append) -> wal::Append {
     wal::Append {
-        restart: None,
+        restart: append.restart.map(|(index, term)| wal::Position { index, term }),
         entries: append
             .entries
             .into_iter()

@@ -4,6 +4,7 @@ use crate::consensus::TailLimits;
 const LIMITS: TailLimits = TailLimits {
     entries_max: 100,
     bytes_max: 1 << 20,
+    held_bytes_max: 4 << 20,
 };
 
 fn node(tail: Tail, applied: u64) -> Node {
@@ -13,6 +14,8 @@ fn node(tail: Tail, applied: u64) -> Node {
         election_ticks: 10,
         heartbeat_ticks: 1,
         seed: 7,
+        boot: 1,
+        recovering: false,
         uncommitted_bytes_max: 1 << 20,
     };
     Node::new(config, tail)

@@ -1,0 +1,69 @@
+//! What a leader knows of its followers, and what follows from it: which entries to keep in memory for them, whom to
+//! hand the leadership to, whose acknowledgements count no more.
+
+use raft::{ProgressState, StateRole};
+
+use super::node::Node;
+use crate::types::{Index, MemberId};
+
+impl Node {
+    /// The voter to hand the leadership to: of those heard of lately the one whose log is the longest.
+    #[must_use]
+    pub fn successor(&self) -> Option<MemberId> {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader {
+            return None;
+        }
+        let votes = |id: u64| self.raw.store().is_voter(MemberId(id));
+        raft.prs()
+            .iter()
+            .filter(|(id, progress)| **id != raft.id && votes(**id) && progress.recent_active)
+            .max_by_key(|(id, progress)| (progress.matched, **id))
+            .map(|(id, _)| MemberId(*id))
+    }
+
+    /// Whether a leadership is being handed over.
+    #[must_use]
+    pub fn transferring(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
+    /// The first index that a member which is there still needs from memory.
+    pub(super) fn needed(&self) -> Index {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader {
+            return Index(u64::MAX);
+        }
+        let others = raft.prs().iter().filter(|(id, _)| **id != raft.id);
+        let needed = others.filter_map(|(id, progress)| match progress.state {
+            ProgressState::Snapshot => {
+                let under_way = self.snapshots_under_way.contains(&MemberId(*id));
+                under_way.then_some(progress.pending_snapshot + 1)
+            }
+            ProgressState::Probe | ProgressState::Replicate => {
+                progress.recent_active.then_some(progress.matched + 1)
+            }
+        });
+        Index(needed.min().unwrap_or(u64::MAX))
+    }
+
+    /// Takes back what a member has acknowledged, and lets it have a snapshot of at least `index`.
+    pub(super) fn forget(&mut self, member: MemberId, index: Index) {
+        if self.raw.raft.state != StateRole::Leader {
+            return;
+        }
+        self.snapshots_under_way.remove(&member);
+        let Some(progress) = self.raw.raft.mut_prs().get_mut(member.0) else {
+            return;
+        };
+        progress.matched = 0;
+        progress.committed_index = 0;
+        // Out of the state Snapshot first: a probe after it would begin behind that snapshot.
+        progress.become_replicate();
+        progress.become_probe();
+        progress.pending_request_snapshot = index.0.max(1);
+        // It takes part in nothing, so only its request tells that it is there.
+        progress.recent_active = true;
+        self.raw.raft.send_append(member.0);
+    }
+}

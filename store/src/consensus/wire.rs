@@ -1,0 +1,155 @@
+//! Raft's messages on their way between members: raft-rs's own types mapped to a prost message of ours, since the
+//! protobuf runtime that raft-rs brings decodes nested messages without a limit. Field numbers are part of the peer
+//! protocol; the transport's handshake carries its version.
+
+use bytes::Bytes;
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+
+use crate::env::Class;
+use crate::types::MemberId;
+
+/// One Raft message.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RaftMessage {
+    /// raft-rs's number of the message's type.
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(uint64, tag = "2")]
+    to: u64,
+    #[prost(uint64, tag = "3")]
+    from: u64,
+    #[prost(uint64, tag = "4")]
+    term: u64,
+    #[prost(uint64, tag = "5")]
+    log_term: u64,
+    #[prost(uint64, tag = "6")]
+    index: u64,
+    #[prost(message, repeated, tag = "7")]
+    entries: Vec<WireEntry>,
+    #[prost(uint64, tag = "8")]
+    commit: u64,
+    #[prost(uint64, tag = "9")]
+    commit_term: u64,
+    #[prost(bool, tag = "10")]
+    reject: bool,
+    #[prost(uint64, tag = "11")]
+    reject_hint: u64,
+    #[prost(bytes = "bytes", tag = "12")]
+    context: Bytes,
+    #[prost(uint64, tag = "13")]
+    request_snapshot: u64,
+}
+
+/// An entry in a message.
+#[derive(Clone, PartialEq, prost::Message)]
+struct WireEntry {
+    #[prost(uint64, tag = "1")]
+    term: u64,
+    #[prost(uint64, tag = "2")]
+    index: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    data: Bytes,
+}
+
+impl RaftMessage {
+    /// The member that it is for.
+    #[must_use]
+    pub fn to(&self) -> MemberId {
+        MemberId(self.to)
+    }
+
+    /// The stream that it travels by.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match sent_type(self.kind) {
+            Some(MessageType::MsgAppend | MessageType::MsgAppendResponse | MessageType::MsgPropose) => {
+                Class::Log
+            }
+            _ => Class::Control,
+        }
+    }
+
+    /// Whether it carries proposals, which must not be delivered twice.
+    #[must_use]
+    pub fn is_proposal(&self) -> bool {
+        self.kind == MessageType::MsgPropose as i32
+    }
+}
+
+/// Takes a message of raft-rs apart. Snapshots go another way.
+pub(super) fn from_raft(mut message: Message) -> RaftMessage {
+    RaftMessage {
+        kind: message.get_msg_type() as i32,
+        to: message.to,
+        from: message.from,
+        term: message.term,
+        log_term: message.log_term,
+        index: message.index,
+        entries: message
+            .take_entries()
+            .into_iter()
+            .map(|entry| WireEntry {
+                term: entry.term,
+                index: entry.index,
+                data: entry.data,
+            })
+            .collect(),
+        commit: message.commit,
+        commit_term: message.commit_term,
+        reject: message.reject,
+        reject_hint: message.reject_hint,
+        context: message.take_context(),
+        request_snapshot: message.request_snapshot,
+    }
+}
+
+/// Puts a message for raft-rs together; `None` for a type that no member sends.
+pub(super) fn to_raft(message: RaftMessage) -> Option<Message> {
+    let kind = sent_type(message.kind)?;
+    let mut raft = Message::default();
+    raft.set_msg_type(kind);
+    raft.to = message.to;
+    raft.from = message.from;
+    raft.term = message.term;
+    raft.log_term = message.log_term;
+    raft.index = message.index;
+    raft.set_entries(message.entries.iter().map(to_entry).collect::<Vec<_>>().into());
+    raft.commit = message.commit;
+    raft.commit_term = message.commit_term;
+    raft.reject = message.reject;
+    raft.reject_hint = message.reject_hint;
+    raft.context = message.context;
+    raft.request_snapshot = message.request_snapshot;
+    Some(raft)
+}
+
+/// The type of a number, if members send it. Snapshots go another way, and the rest is what a member says to itself.
+fn sent_type(number: i32) -> Option<MessageType> {
+    SENT_TYPES.into_iter().find(|kind| *kind as i32 == number)
+}
+
+fn to_entry(entry: &WireEntry) -> Entry {
+    let mut raft = Entry::default();
+    raft.set_entry_type(EntryType::EntryNormal);
+    raft.term = entry.term;
+    raft.index = entry.index;
+    // A copy of its own: a slice would keep the whole message in memory for as long as one value of it lives.
+    raft.data = Bytes::copy_from_slice(&entry.data);
+    raft
+}
+
+const SENT_TYPES: [MessageType; 13] = [
+    MessageType::MsgPropose,
+    MessageType::MsgAppend,
+    MessageType::MsgAppendResponse,
+    MessageType::MsgRequestVote,
+    MessageType::MsgRequestVoteResponse,
+    MessageType::MsgHeartbeat,
+    MessageType::MsgHeartbeatResponse,
+    MessageType::MsgTransferLeader,
+    MessageType::MsgTimeoutNow,
+    MessageType::MsgReadIndex,
+    MessageType::MsgReadIndexResp,
+    MessageType::MsgRequestPreVote,
+    MessageType::MsgRequestPreVoteResponse,
+];

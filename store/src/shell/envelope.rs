@@ -1,0 +1,75 @@
+//! What members send each other: one message of prost around everything, opaque to the transport. Field numbers are
+//! part of the peer protocol, whose version the transport's handshake carries.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::consensus::RaftMessage;
+
+/// A message from one member to another.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Envelope {
+    /// Drawn at random when the sender's process began.
+    #[prost(uint64, tag = "1")]
+    pub(super) boot: u64,
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5")]
+    pub(super) body: Option<Body>,
+}
+
+/// What is in it.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(super) enum Body {
+    #[prost(message, tag = "2")]
+    Raft(RaftMessage),
+    #[prost(message, tag = "3")]
+    LeaseAsk(LeaseAsk),
+    #[prost(message, tag = "4")]
+    LeaseReply(LeaseReply),
+    /// The sender has lost its disk and asks the leader for a snapshot; it names its own `boot`.
+    #[prost(message, tag = "5")]
+    Recover(Recover),
+}
+
+/// A question about a lease, for the leader.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct LeaseAsk {
+    /// Tells the questions of a process apart.
+    #[prost(uint64, tag = "1")]
+    pub(super) id: u64,
+    #[prost(int64, tag = "2")]
+    pub(super) lease: i64,
+    /// Renew it; otherwise only tell its remaining life.
+    #[prost(bool, tag = "3")]
+    pub(super) renew: bool,
+}
+
+/// The leader's answer to a [`LeaseAsk`].
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct LeaseReply {
+    #[prost(uint64, tag = "1")]
+    pub(super) id: u64,
+    /// The member asked does not lead: ask another.
+    #[prost(bool, tag = "2")]
+    pub(super) not_leader: bool,
+    /// Seconds; see [`LeaseQuestion`](super::command::LeaseQuestion).
+    #[prost(int64, tag = "3")]
+    pub(super) ttl_s: i64,
+    /// What the leader had applied when it answered.
+    #[prost(uint64, tag = "4")]
+    pub(super) applied: u64,
+}
+
+/// See [`Body::Recover`].
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Recover {}
+
+impl Envelope {
+    /// The bytes for the transport.
+    pub(super) fn pack(boot: u64, body: Body) -> Bytes {
+        let envelope = Envelope {
+            boot,
+            body: Some(body),
+        };
+        envelope.encode_to_vec().into()
+    }
+}

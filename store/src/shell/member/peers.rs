@@ -1,0 +1,120 @@
+//! The other members: what they send and what they are sent.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::reading::{Goal, Reader};
+use super::{Input, Member, Output};
+use crate::consensus::RaftMessage;
+use crate::env::{Class, Instant};
+use crate::shell::envelope::{Body, Envelope};
+use crate::shell::shared::Shared;
+use crate::types::{Index, MemberId};
+
+/// What is remembered of them.
+#[derive(Default)]
+pub(super) struct Peers {
+    /// The process of each member that has lost its disk: what an earlier process of it said counts no more.
+    processes: BTreeMap<MemberId, u64>,
+}
+
+impl Peers {
+    /// Whether too few voters have been connected since before `since` for a quorum.
+    pub(super) fn quorum_lost(&self, shared: &Shared, since: Instant) -> bool {
+        let state = shared.state.read();
+        let voters = state.membership.iter().filter(|member| !member.is_learner);
+        let (mut all, mut connected) = (0, 0);
+        for voter in voters {
+            all += 1;
+            let own = voter.id == shared.member;
+            let before = |at: Instant| at < since;
+            connected += usize::from(own || shared.transport.connected_since(voter.id).is_some_and(before));
+        }
+        connected < all / 2 + 1
+    }
+}
+
+impl Member {
+    /// A message of another member.
+    pub(in crate::shell) fn message(&mut self, from: MemberId, message: Bytes, now: Instant) {
+        let known = from != self.shared.member && self.shared.state.read().membership.get(from).is_some();
+        let Ok(envelope) = Envelope::decode(message) else {
+            return tracing::warn!(%from, "a message of another member does not decode");
+        };
+        if !known {
+            return tracing::warn!(%from, "a message of a member that is not of this cluster");
+        }
+        let Some(body) = envelope.body else { return };
+        if let Body::Recover(_) = body {
+            self.peers.processes.insert(from, envelope.boot);
+        }
+        let process = self.peers.processes.get(&from);
+        if process.is_some_and(|process| *process != envelope.boot) {
+            return;
+        }
+        match body {
+            Body::Raft(message) => self.node.step(Input::Message(message)),
+            Body::LeaseAsk(ask) => self.lease_asked(from, ask, now),
+            Body::LeaseReply(reply) => self.lease_answered(from, reply),
+            Body::Recover(_) => {
+                if self.node.role().is_leader {
+                    // Confirmed by a quorum, to which that member does not belong: it answers nothing.
+                    let goal = Goal::Recover(from);
+                    self.reads.join(Reader { since: now, goal });
+                }
+            }
+        }
+    }
+
+    /// A message to another member was dropped.
+    pub(in crate::shell) fn unreachable(&mut self, member: MemberId) {
+        self.node.step(Input::Unreachable(member));
+    }
+
+    /// Hands the leadership to another member, if this one leads and there is one to take it.
+    pub(in crate::shell) fn hand_over(&mut self) {
+        if let Some(successor) = self.node.successor() {
+            tracing::info!(to = %successor, "handing the leadership over");
+            self.node.step(Input::Transfer(successor));
+        }
+    }
+
+    /// Whether another member is about to take the leadership over.
+    pub(in crate::shell) fn handing_over(&self) -> bool {
+        self.node.transferring()
+    }
+
+    /// Whether this member leads.
+    pub(in crate::shell) fn leads(&self) -> bool {
+        self.node.role().is_leader
+    }
+
+    pub(super) fn send_raft(&mut self, message: RaftMessage) {
+        let (to, class) = (message.to(), message.class());
+        self.send(to, class, Body::Raft(message));
+    }
+
+    pub(super) fn send(&mut self, to: MemberId, class: Class, body: Body) {
+        let message = Envelope::pack(self.shared.boot, body);
+        self.outbox.push(Output::Send(to, class, message));
+    }
+
+    /// A member that has lost its disk is to have a snapshot that holds all that is committed now.
+    pub(super) fn recover(&mut self, member: MemberId) {
+        let index = self.node.commit();
+        tracing::info!(%member, index = index.0, "a member has lost its disk: it gets a snapshot");
+        self.node.step(Input::Forget(member, index));
+    }
+
+    pub(super) fn send_snapshot(&mut self, to: MemberId, index: Index) {
+        tracing::info!(%to, index = index.0, "a member needs a snapshot");
+        let delivered = false;
+        self.node.step(Input::SnapshotSent { to, delivered });
+    }
+
+    pub(super) fn installing(&mut self, number: u64, index: Index) {
+        unreachable!("no snapshot was received, but {index} is to be installed with append {number}");
+    }
+}

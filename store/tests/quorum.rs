@@ -1,0 +1,391 @@
+//! Three members without threads and without a disk that fails, stepped by hand over a network that the test cuts.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use proto::etcdserverpb::{LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest};
+use store::backend::MemoryBackend;
+use store::env::fake::{FakeDisk, ManualClock, SeededEntropy};
+use store::error::{Error, Unavailable};
+use store::shell::sim::{Bugs, Part, SimMember, SimWorld, Step};
+use store::{Settings, Store};
+
+struct Cluster {
+    members: Vec<Option<SimMember>>,
+    worlds: Vec<SimWorld>,
+    disks: Vec<FakeDisk>,
+    backends: Vec<Arc<MemoryBackend>>,
+    settings: Vec<Settings>,
+    clock: ManualClock,
+    /// Members that nothing reaches and that reach nobody.
+    cut: Vec<usize>,
+    /// Members that get no time.
+    asleep: Vec<usize>,
+}
+
+impl Cluster {
+    /// So many members, one of which leads.
+    fn new(size: usize) -> Cluster {
+        let mut cluster = Cluster::unelected(size, &|_| {});
+        cluster.elect();
+        cluster
+    }
+
+    fn unelected(size: usize, adjust: &dyn Fn(&mut Settings)) -> Cluster {
+        let clock = ManualClock::new(1);
+        let name = |number: usize| format!("m{number}");
+        let url = |number: usize| vec![format!("http://127.0.0.1:{}", 2380 + number)];
+        let initial: Vec<_> = (0..size).map(|number| (name(number), url(number))).collect();
+        let mut cluster = Cluster {
+            members: Vec::new(),
+            worlds: Vec::new(),
+            disks: Vec::new(),
+            backends: Vec::new(),
+            settings: Vec::new(),
+            clock: clock.clone(),
+            cut: Vec::new(),
+            asleep: Vec::new(),
+        };
+        for number in 0..size {
+            let mut settings = Settings::new("/data");
+            settings.name = name(number);
+            settings.initial_cluster.clone_from(&initial);
+            settings.initial_advertise_peer_urls = url(number);
+            adjust(&mut settings);
+            let disk = FakeDisk::new(number as u64);
+            let backend = Arc::new(MemoryBackend::new());
+            cluster.worlds.push(SimWorld {
+                disk: Arc::new(disk.clone()),
+                clock: Arc::new(clock.clone()),
+                entropy: Arc::new(SeededEntropy::new(number as u64)),
+                backend: Arc::clone(&backend) as Arc<_>,
+            });
+            cluster.disks.push(disk);
+            cluster.backends.push(backend);
+            cluster.settings.push(settings);
+            cluster.members.push(None);
+            cluster.start(number);
+        }
+        cluster
+    }
+
+    fn start(&mut self, number: usize) {
+        let (settings, world) = (self.settings[number].clone(), self.worlds[number].clone());
+        self.members[number] = Some(SimMember::open(settings, world, Bugs::default()).unwrap());
+    }
+
+    fn crash(&mut self, number: usize) {
+        self.members[number] = None;
+        self.disks[number].crash(1);
+        self.backends[number].crash();
+    }
+
+    fn store(&self, number: usize) -> Store {
+        self.members[number].as_ref().unwrap().store()
+    }
+
+    /// Steps everybody until nothing is left to do without time passing.
+    fn settle(&mut self) {
+        let untimed = [
+            Step::Round,
+            Step::WriteLog,
+            Step::Deliver,
+            Step::Compact,
+            Step::Work,
+        ];
+        loop {
+            let mut worked = false;
+            for number in 0..self.members.len() {
+                if self.asleep.contains(&number) {
+                    continue;
+                }
+                let Some(member) = &mut self.members[number] else {
+                    continue;
+                };
+                while let Some(step) = untimed.into_iter().find(|step| member.enabled(*step)) {
+                    member.step(step);
+                    worked = true;
+                }
+                assert_eq!(member.fatal(), None);
+            }
+            if !self.deliver() && !worked {
+                return;
+            }
+        }
+    }
+
+    fn deliver(&mut self) -> bool {
+        let mut any = false;
+        for number in 0..self.members.len() {
+            let Some(member) = &mut self.members[number] else {
+                continue;
+            };
+            let from = member.member();
+            let sent = member.take_sends();
+            for message in sent {
+                let is_target = |member: &Option<SimMember>| {
+                    member
+                        .as_ref()
+                        .is_some_and(|member| member.member() == message.to)
+                };
+                let Some(to) = self.members.iter().position(is_target) else {
+                    continue;
+                };
+                if self.cut.contains(&number) || self.cut.contains(&to) {
+                    continue;
+                }
+                self.members[to].as_ref().unwrap().receive(from, message.message);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let ticks = time.as_millis() / TICK.as_millis();
+        for _ in 0..ticks {
+            self.clock.advance(TICK);
+            for number in 0..self.members.len() {
+                if self.asleep.contains(&number) {
+                    continue;
+                }
+                if let Some(member) = &mut self.members[number] {
+                    member.step(Step::Tick);
+                    member.step(Step::WatchTick);
+                }
+                self.settle();
+            }
+        }
+    }
+
+    /// Lets time pass until somebody leads whom a quorum follows; returns who.
+    fn elect(&mut self) -> usize {
+        for _ in 0..100 {
+            self.pass(TICK);
+            if let Some(leader) = self.leader() {
+                return leader;
+            }
+        }
+        panic!("nobody is elected in ten seconds");
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let awake = |number: &usize| !self.cut.contains(number) && !self.asleep.contains(number);
+        let leads = |number: &usize| {
+            self.members[*number]
+                .as_ref()
+                .is_some_and(|member| member.raft().part == Part::Leader)
+        };
+        (0..self.members.len()).filter(awake).find(leads)
+    }
+
+    fn follower(&self) -> usize {
+        let leader = self.leader().unwrap();
+        (0..self.members.len())
+            .find(|number| *number != leader && self.members[*number].is_some() && !self.cut.contains(number))
+            .unwrap()
+    }
+
+    /// Waits for a call, for up to twenty seconds.
+    fn call<T>(&mut self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        for _ in 0..200 {
+            if let Some(answer) = poll(call.as_mut()) {
+                return answer;
+            }
+            self.settle();
+            if let Some(answer) = poll(call.as_mut()) {
+                return answer;
+            }
+            self.pass(TICK);
+        }
+        panic!("no answer in twenty seconds");
+    }
+
+    fn put(&mut self, number: usize, key: &'static str, value: &str) -> Result<i64, Error> {
+        let store = self.store(number);
+        let request = PutRequest {
+            key: key.into(),
+            value: value.to_owned().into(),
+            ..PutRequest::default()
+        };
+        self.call(async move { store.put(request).await })
+            .map(|answer| answer.header.unwrap().revision)
+    }
+
+    fn get(&mut self, number: usize, key: &'static str, serializable: bool) -> Result<Option<String>, Error> {
+        let store = self.store(number);
+        let request = RangeRequest {
+            key: key.into(),
+            serializable,
+            ..RangeRequest::default()
+        };
+        let answer = self.call(async move { store.range(request).await })?;
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+        Ok(answer.kvs.first().map(|kv| text(&kv.value)))
+    }
+}
+
+fn poll<T>(call: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match call.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
+}
+
+const TICK: Duration = Duration::from_millis(100);
+
+#[test]
+fn what_is_written_through_any_member_is_read_through_any_other() {
+    for size in [3, 5] {
+        let mut cluster = Cluster::new(size);
+        for writer in 0..size {
+            let value = writer.to_string();
+            assert_eq!(cluster.put(writer, "k", &value).unwrap(), writer as i64 + 2);
+            for reader in 0..size {
+                assert_eq!(cluster.get(reader, "k", false).unwrap(), Some(value.clone()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_member_that_dies_is_not_missed_and_catches_up() {
+    let mut cluster = Cluster::new(3);
+    let first = cluster.leader().unwrap();
+    cluster.put(first, "k", "before").unwrap();
+    cluster.crash(first);
+    let second = cluster.elect();
+    assert_ne!(first, second);
+    assert_eq!(cluster.get(second, "k", false).unwrap().unwrap(), "before");
+    cluster.put(second, "k", "after").unwrap();
+    cluster.start(first);
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(cluster.get(first, "k", true).unwrap().unwrap(), "after");
+    assert_eq!(
+        cluster.leader(),
+        Some(second),
+        "a member that returns takes no office"
+    );
+}
+
+#[test]
+fn without_a_quorum_nothing_is_promised_and_old_state_is_served() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.put(leader, "k", "v").unwrap();
+    cluster.pass(Duration::from_secs(1));
+    cluster.cut = vec![leader];
+    let dropped: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    // A leader that does not know yet that it has lost its quorum.
+    let written = cluster.put(leader, "k", "lost");
+    assert_eq!(written, Err(Unavailable::Timeout.into()));
+    let read = cluster.get(leader, "k", false);
+    assert_eq!(read, Err(Unavailable::Timeout.into()));
+    let written = cluster.put(leader, "k", "lost");
+    assert_eq!(written, Err(Unavailable::DeadlineExceeded.into()));
+    assert_eq!(cluster.get(leader, "k", true).unwrap().unwrap(), "v");
+    // The others have gone on.
+    cluster.put(dropped[0], "k", "new").unwrap();
+    cluster.cut.clear();
+    cluster.pass(Duration::from_secs(1));
+    for number in 0..3 {
+        assert_eq!(cluster.get(number, "k", false).unwrap().unwrap(), "new");
+    }
+}
+
+#[test]
+fn a_proposal_in_a_leaders_queue_survives_the_change_of_leaders() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let follower = cluster.follower();
+    cluster.crash(leader);
+    let store = cluster.store(follower);
+    // Passed on to a leader that is gone: nobody can know what became of it.
+    let request = PutRequest {
+        key: "lost".into(),
+        ..PutRequest::default()
+    };
+    let lost = cluster.call(async move { store.put(request).await });
+    assert_eq!(lost.unwrap_err(), Unavailable::TimeoutDueToLeaderFail.into());
+    assert_eq!(cluster.get(follower, "lost", false).unwrap(), None);
+}
+
+#[test]
+fn a_lease_is_renewed_through_a_follower_and_lives_over_a_change_of_leaders() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let follower = cluster.follower();
+    let store = cluster.store(follower);
+    let grant = LeaseGrantRequest { ttl: 3, id: 7 };
+    cluster.call(async { store.lease_grant(grant).await }).unwrap();
+    let put = PutRequest {
+        key: "leased".into(),
+        lease: 7,
+        ..PutRequest::default()
+    };
+    cluster.call(async { store.put(put).await }).unwrap();
+    for _ in 0..4 {
+        cluster.pass(Duration::from_secs(2));
+        let renewed = cluster.call(async { store.lease_keep_alive(7).await }).unwrap();
+        assert_eq!(renewed.ttl, 3);
+    }
+    let ask = LeaseTimeToLiveRequest { id: 7, keys: true };
+    let told = cluster
+        .call(async { store.lease_time_to_live(ask).await })
+        .unwrap();
+    assert!((2..=3).contains(&told.ttl), "{}", told.ttl);
+    assert_eq!((told.granted_ttl, told.keys.len()), (3, 1));
+    cluster.crash(leader);
+    cluster.elect();
+    cluster.pass(Duration::from_secs(2));
+    assert!(cluster.get(follower, "leased", false).unwrap().is_some());
+    cluster.pass(Duration::from_secs(4));
+    assert_eq!(cluster.get(follower, "leased", false).unwrap(), None);
+}
+
+#[test]
+fn a_leader_that_slept_renews_and_revokes_nothing() {
+    let mut cluster = Cluster::new(3);
+    let sleeper = cluster.leader().unwrap();
+    let store = cluster.store(sleeper);
+    let grant = LeaseGrantRequest { ttl: 3, id: 7 };
+    cluster.call(async { store.lease_grant(grant).await }).unwrap();
+    cluster.asleep = vec![sleeper];
+    let leader = cluster.elect();
+    let awake = cluster.store(leader);
+    for _ in 0..3 {
+        cluster.pass(Duration::from_secs(2));
+        let renewed = cluster.call(async { awake.lease_keep_alive(7).await }).unwrap();
+        assert_eq!(renewed.ttl, 3);
+    }
+    // It wakes up, believes to lead, and its clock says that the lease has long ended.
+    cluster.asleep.clear();
+    let renewed = cluster.call(async { store.lease_keep_alive(7).await }).unwrap();
+    assert_eq!(renewed.ttl, 3, "the leader's answer");
+    cluster.pass(Duration::from_secs(1));
+    let ask = LeaseTimeToLiveRequest { id: 7, keys: false };
+    let told = cluster
+        .call(async { store.lease_time_to_live(ask).await })
+        .unwrap();
+    assert!(told.ttl >= 0, "the lease lives on");
+}
+
+/// Once a caller was told that its time is over, a proposal that still waits for a leader is not made to the next one.
+#[test]
+fn a_proposal_that_found_no_leader_in_time_is_never_made() {
+    let mut cluster = Cluster::unelected(3, &|_| {});
+    cluster.cut = vec![0, 1, 2];
+    let late = cluster.put(0, "k", "late");
+    assert_eq!(late, Err(Unavailable::DeadlineExceeded.into()));
+    cluster.cut.clear();
+    cluster.elect();
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(cluster.get(0, "k", false).unwrap(), None);
+    assert_eq!(cluster.put(0, "k", "first").unwrap(), 2);
+}
