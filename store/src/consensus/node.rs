@@ -59,6 +59,8 @@ pub struct Node {
     ticks: u64,
     /// The members that a snapshot was asked for.
     pub(super) snapshots_under_way: BTreeSet<MemberId>,
+    /// The lowest index of those that are being sent.
+    pub(super) snapshot_held: Index,
     recovering: bool,
 }
 
@@ -108,6 +110,7 @@ impl Node {
             stranded: VecDeque::new(),
             ticks: 0,
             snapshots_under_way: BTreeSet::new(),
+            snapshot_held: Index(0),
             recovering: config.recovering,
         };
         node.pin_election_timeout();
@@ -483,6 +486,10 @@ impl Node {
             is_leader: raft.state == StateRole::Leader,
         };
         if role != self.role {
+            if (role.term, role.is_leader) != (self.role.term, self.role.is_leader) {
+                // raft-rs begins anew with everybody.
+                self.snapshots_under_way.clear();
+            }
             self.role = role;
             effects.push(Effect::Role(role));
         }

@@ -28,6 +28,17 @@ impl Node {
         self.raw.raft.lead_transferee.is_some()
     }
 
+    /// Whether a snapshot was asked for in the name of this member, and its fate is not yet known.
+    #[must_use]
+    pub fn snapshot_under_way(&self, member: MemberId) -> bool {
+        self.snapshots_under_way.contains(&member)
+    }
+
+    /// A snapshot of this index is on its way to a member that lags, which will need the log after it.
+    pub fn hold_after_snapshot(&mut self, index: Option<Index>) {
+        self.snapshot_held = index.unwrap_or_default();
+    }
+
     /// The first index that a member which is there still needs from memory.
     pub(super) fn needed(&self) -> Index {
         let raft = &self.raw.raft;
@@ -38,7 +49,7 @@ impl Node {
         let needed = others.filter_map(|(id, progress)| match progress.state {
             ProgressState::Snapshot => {
                 let under_way = self.snapshots_under_way.contains(&MemberId(*id));
-                under_way.then_some(progress.pending_snapshot + 1)
+                under_way.then_some(progress.pending_snapshot.max(self.snapshot_held.0) + 1)
             }
             ProgressState::Probe | ProgressState::Replicate => {
                 progress.recent_active.then_some(progress.matched + 1)

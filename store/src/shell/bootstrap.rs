@@ -16,19 +16,18 @@ use tokio::sync::{mpsc, watch};
 
 use super::actors::{CheckpointWriter, LogWriter};
 use super::driver::Driver;
-use super::maintenance::{Maintenance, SnapshotJob};
+use super::founding;
+use super::maintenance::Maintenance;
 use super::member::Member;
 use super::open_error::OpenError;
 use super::recovery::{WorkingCopy, emptied, rebuild, working_copy};
 use super::settings::Settings;
 use super::shared::{Dirty, Offload, Pins, Published, Shared};
-use super::snapshots::{self};
 use crate::apply::State;
-use crate::backend::{Backend, StateStore, Table};
+use crate::backend::{Backend, StateStore};
 use crate::consensus::{LogEntry, LogState, Node, NodeConfig, Tail, TailLimits};
 use crate::env::real::{OsEntropy, RealClock, RealDisk};
 use crate::env::{Clock, DirLock, Disk, Entropy, Transport, create_dir_durably};
-use crate::membership::{self, Membership};
 use crate::types::{Index, MemberId, Term};
 use crate::wal::{self, Metadata, Wal, WalError};
 use crate::watch::Hub;
@@ -75,6 +74,8 @@ pub(super) struct Recovered {
     pub(super) wal: Wal,
     pub(super) entries: Vec<wal::Entry>,
     pub(super) hard_state: wal::HardState,
+    /// This member has lost its disk, and has not yet been given a snapshot.
+    pub(super) recovering: bool,
 }
 
 /// Opens a store on this machine and starts its actors.
@@ -160,7 +161,7 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
     let folders = Folders::new(&settings.data_dir);
     let config = wal_config(world, settings);
     if !Wal::exists(world.disk.as_ref(), &folders.wal)? {
-        found(world, settings, &folders, &config)?;
+        founding::found(world, settings, &folders, &config)?;
     }
     let metadata = wal::metadata(world.disk.as_ref(), &folders.wal, &config)?;
     let (mut store, mut state) = match working_copy(world, &folders, metadata)? {
@@ -199,7 +200,9 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
             last: replay.last.index,
         });
     }
-    check_owner(settings, metadata, &state.membership)?;
+    founding::check_owner(settings, metadata, &state.membership)?;
+    let fresh = replay.last.index == Index(0) && replay.hard_state.term == Term(0);
+    let recovering = fresh && founding::lost_its_disk(world, &folders)?;
     Ok(Recovered {
         metadata,
         state,
@@ -207,6 +210,7 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
         wal,
         entries: replay.entries,
         hard_state: replay.hard_state,
+        recovering,
     })
 }
 
@@ -218,102 +222,6 @@ fn wal_config(world: &World, settings: &Settings) -> wal::Config {
         verify_checksums: world.verify_log,
         ..wal::Config::default()
     }
-}
-
-/// Begins a cluster: a snapshot of index 0 with its founding members, then a log.
-fn found(
-    world: &World,
-    settings: &Settings,
-    folders: &Folders,
-    config: &wal::Config,
-) -> Result<(), OpenError> {
-    if settings.initial_cluster_state == super::ClusterState::Existing {
-        return Err(OpenError::JoinUnsupported);
-    }
-    let (membership, member) = founders(settings)?;
-    let job = SnapshotJob {
-        applied: Index(0),
-        term: Term(0),
-        revision: 1,
-        compacted: -1,
-        tables: membership
-            .encode()
-            .into_iter()
-            .map(|(key, value)| (Table::Member, key, value))
-            .collect(),
-    };
-    let cluster = membership.cluster_id();
-    snapshots::found(&world.disk, &folders.snap, cluster, &job)?;
-    let metadata = Metadata { cluster, member };
-    Wal::create(Arc::clone(&world.disk), &folders.wal, metadata, config.clone())?;
-    tracing::info!(%cluster, %member, "founded a cluster");
-    Ok(())
-}
-
-/// The founding members, and which of them this one is.
-fn founders(settings: &Settings) -> Result<(Membership, MemberId), OpenError> {
-    let name = &settings.name;
-    let own = settings
-        .initial_cluster
-        .iter()
-        .filter(|(member, _)| member == name);
-    let own_urls: Vec<&String> = own.flat_map(|(_, urls)| urls).collect();
-    if own_urls.is_empty() {
-        return Err(OpenError::NotInInitialCluster { name: name.clone() });
-    }
-    let sorted = |urls: Vec<&String>| {
-        let mut urls: Vec<String> = urls.into_iter().cloned().collect();
-        urls.sort_unstable();
-        urls
-    };
-    let own_urls = sorted(own_urls);
-    if own_urls != sorted(settings.initial_advertise_peer_urls.iter().collect()) {
-        return Err(OpenError::PeerUrlsDiffer { name: name.clone() });
-    }
-    let mut by_name: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
-    for (name, urls) in &settings.initial_cluster {
-        by_name.entry(name).or_default().extend(urls.iter().cloned());
-    }
-    let token = &settings.initial_cluster_token;
-    // Names are published by each member once it has started; until then the list shows none, as etcd's.
-    let members = by_name
-        .into_values()
-        .map(|urls| membership::Member::bootstrap(String::new(), urls, token));
-    Ok((
-        Membership::bootstrap(members.collect()),
-        membership::member_id(&own_urls, token),
-    ))
-}
-
-/// Refuses data that the settings cannot mean. What is decided at the founding is ignored afterwards, as by etcd;
-/// but a folder whose member has both another name and other peer URLs, or whose id was made with another token, is
-/// most likely a wrong folder.
-fn check_owner(settings: &Settings, metadata: Metadata, membership: &Membership) -> Result<(), OpenError> {
-    let Some(member) = membership.get(metadata.member) else {
-        return Ok(());
-    };
-    let mut urls = settings.initial_advertise_peer_urls.clone();
-    let mut recorded = member.peer_urls.clone();
-    urls.sort_unstable();
-    recorded.sort_unstable();
-    if !member.name.is_empty() && member.name != settings.name && recorded != urls {
-        return Err(OpenError::OtherMember {
-            path: settings.data_dir.clone(),
-            found: metadata.member,
-            found_name: member.name.clone(),
-            name: settings.name.clone(),
-        });
-    }
-    let founding = settings.initial_cluster_state == super::ClusterState::New && recorded == urls;
-    if founding && membership::member_id(&urls, &settings.initial_cluster_token) != metadata.member {
-        let expected = founders(settings).map(|(membership, _)| membership.cluster_id());
-        return Err(OpenError::OtherCluster {
-            path: settings.data_dir.clone(),
-            found: metadata.cluster,
-            expected: expected.unwrap_or_default(),
-        });
-    }
-    Ok(())
 }
 
 /// What the driver runs.
@@ -349,6 +257,7 @@ pub(super) fn assemble(
         wal,
         entries,
         hard_state,
+        recovering,
     } = recovered;
     let (clock, entropy) = (Arc::clone(&world.clock), Arc::clone(&world.entropy));
     let (applied, term, revision) = (state.applied(), state.term(), state.mvcc.current());
@@ -377,6 +286,7 @@ pub(super) fn assemble(
     let config = NodeConfig {
         seed: entropy.next_u64(),
         boot,
+        recovering,
         ..node_config(&settings, metadata.member, applied)
     };
     let node = Node::new(config, tail);

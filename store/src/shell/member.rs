@@ -170,6 +170,7 @@ impl Member {
         self.expire_callers(now);
         self.retry_lease_calls(now);
         self.publish_self(now);
+        self.ask_for_recovery(now);
         if self.shared.streams_abandoned.swap(false, Ordering::Acquire) {
             self.hub_input(watch::Input::Abandoned);
         }

@@ -8,7 +8,7 @@
 //! | `actors.rs` | the log writer's and checkpoint writer's threads |
 //! | `maintenance.rs` | when to compact, checkpoint and take snapshots |
 //! | `history.rs` | old revisions for watchers and HashKV |
-//! | `bootstrap.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
+//! | `bootstrap.rs`, `founding.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
 //! | `shared.rs`, `command.rs`, `envelope.rs`, `pending.rs`, `settings.rs`, `metrics.rs` | what these share |
 //!
 //! This is the only room that names tokio or holds a lock that actors do not know of.
@@ -18,6 +18,7 @@ mod bootstrap;
 mod command;
 mod driver;
 mod envelope;
+mod founding;
 mod handle;
 mod history;
 mod leases;
@@ -42,6 +43,6 @@ pub use handle::Store;
 pub use metrics::{DISK_BUCKETS_S, HistogramValue, Metrics};
 pub use open_error::OpenError;
 pub use reads::RangeStream;
-pub use settings::{ClusterState, Limits, Settings};
+pub use settings::{ClusterState, Join, Limits, Settings};
 pub use status::Status;
 pub use streams::{WatchRequests, WatchResponses};

@@ -47,9 +47,14 @@ pub enum OpenError {
         /// The name.
         name: String,
     },
-    /// A new data folder cannot join a cluster in this version.
-    #[error("joining an existing cluster is not supported by this version")]
-    JoinUnsupported,
+    /// The cluster to be joined does not know this member.
+    #[error(
+        "no member of the cluster has the peer URLs {urls:?}: add this one first with `etcdctl member add`"
+    )]
+    NotAMember {
+        /// The URLs.
+        urls: Vec<String>,
+    },
     /// The data belong to another member.
     #[error(
         "data directory {} belongs to member {found_name:?} ({found}), not to {name:?}: check --name and --data-dir",

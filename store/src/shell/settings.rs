@@ -4,6 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::membership::Member;
+use crate::types::ClusterId;
+
 /// Whether the members of `initial_cluster` start a new cluster or join one that runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ClusterState {
@@ -12,6 +15,15 @@ pub enum ClusterState {
     New,
     /// The cluster runs already.
     Existing,
+}
+
+/// What a cluster that runs says of itself, for a member with an empty data folder.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// Its id.
+    pub cluster: ClusterId,
+    /// Its members, this one among them.
+    pub members: Vec<Member>,
 }
 
 /// How to open a [`Store`](super::Store). [`Settings::new`] gives etcd's defaults for everything but the folder.
@@ -27,6 +39,9 @@ pub struct Settings {
     pub initial_cluster_token: String,
     /// See [`ClusterState`].
     pub initial_cluster_state: ClusterState,
+    /// What the cluster that runs said, for `ClusterState::Existing` with an empty data folder. Without it, its members
+    /// are those of `initial_cluster`.
+    pub join: Option<Join>,
     /// Peer URLs of this member, as in `initial_cluster`.
     pub initial_advertise_peer_urls: Vec<String>,
     /// Client URLs published in the member list.
@@ -96,7 +111,7 @@ impl Default for Limits {
             proposals: 5000,
             proposal_bytes: 256 << 20,
             log_tail_bytes: 16 << 20,
-            log_held_bytes: 64 << 20,
+            log_held_bytes: 256 << 20,
             lease_questions: 100_000,
             recent_bytes: 16 << 20,
             dirty_bytes_soft: 64 << 20,
@@ -122,6 +137,7 @@ impl Settings {
             initial_cluster: vec![("default".to_owned(), vec![peer_url.clone()])],
             initial_cluster_token: "etcd-cluster".to_owned(),
             initial_cluster_state: ClusterState::New,
+            join: None,
             initial_advertise_peer_urls: vec![peer_url],
             advertise_client_urls: vec!["http://localhost:2379".to_owned()],
             heartbeat: Duration::from_millis(100),

@@ -9,7 +9,7 @@ use super::reading::{Goal, Reader};
 use super::{Input, Member, Output};
 use crate::consensus::RaftMessage;
 use crate::env::{Class, Instant};
-use crate::shell::envelope::{Body, Envelope};
+use crate::shell::envelope::{Body, Envelope, Recover};
 use crate::shell::shared::Shared;
 use crate::types::{Index, MemberId};
 
@@ -18,6 +18,9 @@ use crate::types::{Index, MemberId};
 pub(super) struct Peers {
     /// The process of each member that has lost its disk: what an earlier process of it said counts no more.
     processes: BTreeMap<MemberId, u64>,
+    /// Those whose loss a quorum knows of: what it has acknowledged before is forgotten.
+    confirmed: BTreeMap<MemberId, u64>,
+    next_recovery: Instant,
 }
 
 impl Peers {
@@ -59,7 +62,9 @@ impl Member {
             Body::LeaseAsk(ask) => self.lease_asked(from, ask, now),
             Body::LeaseReply(reply) => self.lease_answered(from, reply),
             Body::Recover(_) => {
-                if self.node.role().is_leader {
+                let confirmed = self.peers.confirmed.get(&from) == Some(&envelope.boot);
+                let under_way = confirmed && self.node.snapshot_under_way(from);
+                if self.node.role().is_leader && !under_way {
                     // Confirmed by a quorum, to which that member does not belong: it answers nothing.
                     let goal = Goal::Recover(from);
                     self.reads.join(Reader { since: now, goal });
@@ -91,6 +96,17 @@ impl Member {
         self.node.role().is_leader
     }
 
+    /// Asks everybody for a snapshot, since who leads is not known to a member that takes part in nothing.
+    pub(super) fn ask_for_recovery(&mut self, now: Instant) {
+        if !self.node.recovering() || now < self.peers.next_recovery {
+            return;
+        }
+        self.peers.next_recovery = now + RECOVERY_INTERVAL;
+        for (peer, _) in self.shared.peers() {
+            self.send(peer, Class::Control, Body::Recover(Recover {}));
+        }
+    }
+
     pub(super) fn send_raft(&mut self, message: RaftMessage) {
         let (to, class) = (message.to(), message.class());
         self.send(to, class, Body::Raft(message));
@@ -105,6 +121,9 @@ impl Member {
     pub(super) fn recover(&mut self, member: MemberId) {
         let index = self.node.commit();
         tracing::info!(%member, index = index.0, "a member has lost its disk: it gets a snapshot");
+        if let Some(process) = self.peers.processes.get(&member) {
+            self.peers.confirmed.insert(member, *process);
+        }
         self.node.step(Input::Forget(member, index));
     }
 
@@ -118,3 +137,6 @@ impl Member {
         unreachable!("no snapshot was received, but {index} is to be installed with append {number}");
     }
 }
+
+/// How often a member that has lost its disk asks for a snapshot.
+const RECOVERY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
