@@ -4,7 +4,7 @@
 //! In the directory given, `sled` is the working copy, `sled.damaged-<n>` are those set aside (the last
 //! [`ASIDE_MAX`]), and `sled.marker` remembers two facts across starts: whether one is opening right now (a start
 //! that finds it so knows that the last one died of it), and whether a checkpoint was ever made durable (then an
-//! empty directory is a loss, not a beginning).
+//! empty directory is a loss, not a beginning). `sled.outdated` is one that is being removed.
 //!
 //! A panic while opening is damage like any other and is caught. Elsewhere a panic must end the process: its hook
 //! asks [`is_guarded`] which of the two it is.
@@ -74,6 +74,7 @@ pub fn is_guarded() -> bool {
 /// A copy that fails in any way is set aside and a fresh one opened.
 pub fn open_guarded(dir: &Path, visit: &mut dyn FnMut(Load)) -> Result<Opened, BackendError> {
     fs::create_dir_all(dir).map_err(disk("create the directory"))?;
+    remove_outdated(dir).map_err(disk("remove an outdated directory"))?;
     let write = |marker: Marker| marker.write(dir).map_err(disk("write the marker"));
     let mut marker = Marker::read(dir)?;
     let mut aside = None;
@@ -122,17 +123,35 @@ pub fn open_guarded(dir: &Path, visit: &mut dyn FnMut(Load)) -> Result<Opened, B
     })
 }
 
-/// Sets the working copy in `dir` aside, although it is whole, and opens an empty one. Nobody may have it open.
-pub fn replace(dir: &Path, reason: BackendError) -> Result<Arc<dyn Backend>, BackendError> {
-    set_aside(dir, reason)?;
+/// Removes the working copy in `dir`, which is whole but of no use any more, and opens an empty one. Nobody may have
+/// it open.
+pub fn renew(dir: &Path) -> Result<Arc<dyn Backend>, BackendError> {
     let marker = Marker {
         opening: true,
         ..Marker::default()
     };
+    // Before the directory goes: without it, an empty one would be taken for a loss.
     marker.write(dir).map_err(disk("write the marker"))?;
+    remove_outdated(dir).map_err(disk("remove an outdated directory"))?;
+    let (working, outdated) = (dir.join(WORKING), dir.join(OUTDATED));
+    if working.exists() {
+        // Renamed first, so that a crash never leaves a part of it under its name.
+        fs::rename(&working, &outdated).map_err(disk("rename the directory"))?;
+        sync(dir).map_err(disk("rename the directory"))?;
+    }
     let (backend, _) = attempt(dir, marker, &mut |_| {})?;
     Marker::default().write(dir).map_err(disk("write the marker"))?;
+    if let Err(error) = remove_outdated(dir) {
+        tracing::warn!(%error, "cannot remove an outdated working copy");
+    }
     Ok(backend)
+}
+
+fn remove_outdated(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir.join(OUTDATED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// One try: reads everything, then opens.
@@ -300,6 +319,8 @@ const DEATHS_MAX: u32 = 2;
 /// Damaged copies kept for inspection.
 const ASIDE_MAX: usize = 2;
 const WORKING: &str = "sled";
+/// A working copy that is being removed.
+const OUTDATED: &str = "sled.outdated";
 const ASIDE_PREFIX: &str = "sled.damaged-";
 const MARKER: &str = "sled.marker";
 const MARKER_FRESH: &str = "sled.marker.new";

@@ -66,7 +66,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 pub use checkpoint::{Checkpoint, CheckpointStats, Import, StateStore, TableWrite};
-pub use guard::{Aside, Opened, guarded, is_guarded, open_guarded, replace};
+pub use guard::{Aside, Opened, guarded, is_guarded, open_guarded, renew};
 pub use load::{Load, Loaded, Meta, load};
 pub use memory::MemoryBackend;
 pub use revisions::{RevisionStore, ScanLimit, Scanned};
@@ -188,12 +188,6 @@ pub trait Backend: Send + Sync {
 /// What went wrong with the working copy. Always fatal for the caller: nothing here is worth a retry.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    /// The working copy ends before the log begins; only the snapshot file leads on from there.
-    #[error("it ends at index {applied}, before the log begins")]
-    Outdated {
-        /// The last entry contained.
-        applied: crate::types::Index,
-    },
     /// The store below failed, or found its own files damaged.
     #[error("backend cannot {operation}")]
     Disk {

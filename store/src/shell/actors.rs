@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::bootstrap::Workplace;
+use super::install::{self, Replaced};
 use super::maintenance::{Job, SnapshotJob};
 use super::reads::fatal;
 use super::shared::{Shared, Vital};
 use super::snapshots::{self, WriteError};
+use super::transfers;
 use crate::backend::{CheckpointStats, StateStore};
 use crate::consensus::Append;
-use crate::env::Disk;
 use crate::mvcc::KvHash;
 use crate::types::{Index, SharedRevision};
 use crate::wal::{self, Wal};
@@ -41,13 +43,15 @@ pub(super) enum Event {
         dead_pending: usize,
     },
     /// The hash that a compaction leaves.
-    Hashed(KvHash),
+    /// `None`: given up, because the state was replaced.
+    Hashed(Option<KvHash>),
     /// The snapshot under way has ended. With an index, its file is durable and the log before it may go.
     Snapshotted(Option<Index>),
+    /// A piece of work on a snapshot from or for another member is done.
+    Transfer(transfers::Done),
+    /// The working copy is that of an installed snapshot.
+    Replaced(Replaced),
 }
-
-/// Where snapshot files go.
-pub(super) type SnapshotFolder = (Arc<dyn Disk>, PathBuf);
 
 enum LogJob {
     Append(Append),
@@ -220,13 +224,13 @@ impl CheckpointWriter {
     pub(super) fn start(
         shared: Arc<Shared>,
         store: StateStore,
-        snapshots: SnapshotFolder,
+        place: Workplace,
         events: UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("taffrail-state".to_owned())
-            .spawn(move || write_state(&shared, store, &snapshots, &queue, &events))?;
+            .spawn(move || write_state(&shared, store, &place, &queue, &events))?;
         Ok(CheckpointWriter {
             jobs,
             thread: Some(thread),
@@ -251,7 +255,7 @@ impl CheckpointWriter {
 fn write_state(
     shared: &Arc<Shared>,
     mut store: StateStore,
-    snapshots: &SnapshotFolder,
+    place: &Workplace,
     queue: &mpsc::Receiver<Job>,
     events: &UnboundedSender<Event>,
 ) {
@@ -289,21 +293,20 @@ fn write_state(
                 });
             }
             Some(Job::Snapshot(job)) => {
-                let shared = Arc::clone(shared);
-                let (folder, results) = (snapshots.clone(), events.clone());
                 under_way.retain(|thread| !thread.is_finished());
-                let thread = thread::Builder::new()
-                    .name("taffrail-snap".to_owned())
-                    .spawn(move || write_snapshot(&shared, &folder, &job, &results));
-                match thread {
-                    Ok(thread) => under_way.push(thread),
-                    Err(error) => {
-                        tracing::error!(%error, "no thread for a snapshot");
-                        // The log is kept, and what the snapshot held back may be removed.
-                        let _ = events.send(Event::Snapshotted(None));
-                    }
-                }
+                under_way.extend(start_snapshot(shared, place, job, events));
             }
+            Some(Job::Replace(job)) => match install::replace(shared, place, store, job) {
+                Ok((replacement, replaced)) => {
+                    store = replacement;
+                    flushes.done();
+                    let _ = events.send(Event::Replaced(replaced));
+                }
+                Err(error) => {
+                    fatal(shared, "bringing a snapshot into the working copy", &error);
+                    return;
+                }
+            },
         }
     }
     for snapshot in under_way {
@@ -358,20 +361,49 @@ const FLUSH_BYTES: usize = 32 << 20;
 /// How long a checkpoint stays without a flush.
 const FLUSH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
 
-fn write_snapshot(
+/// Begins a snapshot file on a thread of its own, which reads the working copy as it is now.
+fn start_snapshot(
     shared: &Arc<Shared>,
-    (disk, dir): &SnapshotFolder,
-    job: &SnapshotJob,
+    place: &Workplace,
+    job: Box<SnapshotJob>,
+    events: &UnboundedSender<Event>,
+) -> Option<thread::JoinHandle<()>> {
+    let Some(stored) = shared.stored() else {
+        let _ = events.send(Event::Snapshotted(None));
+        return None;
+    };
+    let (on_thread, results) = (Arc::clone(shared), events.clone());
+    let (disk, dir) = (Arc::clone(&place.world.disk), place.folders.snap.clone());
+    let started = thread::Builder::new()
+        .name("taffrail-snap".to_owned())
+        .spawn(move || {
+            let _vital = Vital::new(&on_thread, "the snapshot writer");
+            let written = snapshots::write(&disk, &dir, &on_thread, &stored, &job);
+            // Whoever waits for the event may want to replace what this holds.
+            drop(stored);
+            report_snapshot(&on_thread, job.applied, written, &results);
+        });
+    match started {
+        Ok(thread) => Some(thread),
+        Err(error) => {
+            tracing::error!(%error, "no thread for a snapshot");
+            // The log is kept, and what the snapshot held back may be removed.
+            let _ = events.send(Event::Snapshotted(None));
+            None
+        }
+    }
+}
+
+fn report_snapshot(
+    shared: &Arc<Shared>,
+    index: Index,
+    written: Result<(), WriteError>,
     events: &UnboundedSender<Event>,
 ) {
-    let _vital = Vital::new(shared, "the snapshot writer");
-    match snapshots::write(disk, dir, shared, job) {
-        Ok(()) => drop(events.send(Event::Snapshotted(Some(job.applied)))),
-        Err(WriteError::Stopped(_)) => {
-            tracing::info!(
-                index = job.applied.0,
-                "a snapshot file is given up: the store stops"
-            );
+    match written {
+        Ok(()) => drop(events.send(Event::Snapshotted(Some(index)))),
+        Err(reason @ (WriteError::Stopped(_) | WriteError::Replaced)) => {
+            tracing::info!(index = index.0, %reason, "a snapshot file is given up");
             let _ = events.send(Event::Snapshotted(None));
         }
         Err(error) => {

@@ -22,7 +22,8 @@ use super::member::Member;
 use super::open_error::OpenError;
 use super::recovery::{WorkingCopy, emptied, rebuild, working_copy};
 use super::settings::Settings;
-use super::shared::{Dirty, Offload, Pins, Published, Shared};
+use super::shared::{Dirty, History, Offload, Pins, Published, Shared, Stored};
+use super::transfers::Transfers;
 use crate::apply::State;
 use crate::backend::{Backend, StateStore};
 use crate::consensus::{LogEntry, LogState, Node, NodeConfig, Tail, TailLimits};
@@ -54,6 +55,7 @@ impl Folders {
 }
 
 /// The world a store is opened in, and what keeps its working copy.
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) clock: Arc<dyn Clock>,
@@ -64,6 +66,14 @@ pub(super) struct World {
     /// Off only in simulations, as a bug to be found.
     #[cfg(any(test, feature = "sim"))]
     pub(super) verify_log: bool,
+}
+
+/// Where a member's working copy and snapshot files are, and whose they are.
+#[derive(Clone)]
+pub(super) struct Workplace {
+    pub(super) world: World,
+    pub(super) folders: Folders,
+    pub(super) metadata: Metadata,
 }
 
 /// Everything a member needs to start, read back from the disk.
@@ -103,15 +113,15 @@ pub(super) async fn open(
         .await?;
     let (mailbox, commands) = mpsc::channel(settings.limits.mailbox_commands);
     let (inbox, messages) = mpsc::channel(settings.limits.inbox_messages);
+    let workplace = Workplace {
+        world: world.clone(),
+        folders,
+        metadata: recovered.metadata,
+    };
     let (shared, actors, files) = assemble(settings, &world, (mailbox, inbox), Offload::Threads, recovered);
     let (events_in, events) = mpsc::unbounded_channel();
     let log = LogWriter::start(Arc::clone(&shared), files.wal, events_in.clone());
-    let checkpoints = CheckpointWriter::start(
-        Arc::clone(&shared),
-        files.store,
-        (world.disk, folders.snap),
-        events_in.clone(),
-    );
+    let checkpoints = CheckpointWriter::start(Arc::clone(&shared), files.store, workplace, events_in.clone());
     let threads = (
         log.map_err(OpenError::Thread)?,
         checkpoints.map_err(OpenError::Thread)?,
@@ -184,7 +194,7 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
                 "the working copy is older than the log: rebuilding it"
             );
             drop(store);
-            let backend = emptied(world, &folders, state.applied())?;
+            let backend = emptied(world, &folders)?;
             (store, state) = rebuild(world, &folders, metadata, backend)?;
             Wal::open(Arc::clone(&world.disk), &folders.wal, from(&state), config)?
         }
@@ -228,6 +238,7 @@ fn wal_config(world: &World, settings: &Settings) -> wal::Config {
 pub(super) struct Actors {
     pub(super) member: Member,
     pub(super) maintenance: Maintenance,
+    pub(super) transfers: Transfers,
 }
 
 /// What belongs to the threads behind it.
@@ -301,7 +312,11 @@ pub(super) fn assemble(
         member: metadata.member,
         cluster: metadata.cluster,
         boot,
-        history: RwLock::new(Some(store.revisions())),
+        history: watch::Sender::new(History::Stored(Stored {
+            installs: 0,
+            revisions: store.revisions(),
+        })),
+        installs: AtomicU64::new(0),
         state: RwLock::new(state),
         settings,
         clock,
@@ -331,7 +346,14 @@ pub(super) fn assemble(
     shared.transport.set_peers(&peers);
     let member = Member::new(Arc::clone(&shared), node, hub, applied);
     let maintenance = Maintenance::new(Arc::clone(&shared), applied, revision);
-    (shared, Actors { member, maintenance }, Files { store, wal })
+    let snap = Folders::new(&shared.settings.data_dir).snap;
+    let transfers = Transfers::new(Arc::clone(&shared), Arc::clone(&world.disk), snap);
+    let actors = Actors {
+        member,
+        maintenance,
+        transfers,
+    };
+    (shared, actors, Files { store, wal })
 }
 
 fn node_config(settings: &Settings, member: MemberId, applied: Index) -> NodeConfig {

@@ -16,9 +16,11 @@ use super::actors::{CheckpointWriter, Event, LogWriter};
 use super::bootstrap::Actors;
 use super::command::{Answer, Command};
 use super::history;
+use super::install;
 use super::maintenance::Maintenance;
 use super::member::{Member, Output};
 use super::shared::{Shared, Vital};
+use super::transfers::Transfers;
 use crate::env::{Class, DirLock, Instant};
 use crate::types::MemberId;
 
@@ -27,6 +29,7 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     member: Member,
     maintenance: Maintenance,
+    transfers: Transfers,
     mailbox: mpsc::Receiver<Command>,
     messages: mpsc::Receiver<(MemberId, Bytes)>,
     events_in: mpsc::UnboundedSender<Event>,
@@ -56,6 +59,7 @@ impl Driver {
             shared,
             member: parts.member,
             maintenance: parts.maintenance,
+            transfers: parts.transfers,
             mailbox,
             messages,
             events_in,
@@ -168,8 +172,17 @@ impl Driver {
                 self.maintenance.checkpointed(disk_bytes, dead_pending);
             }
             Event::Hashed(hash) => self.maintenance.hashed(hash),
+            Event::Transfer(done) => self.transfers.event(done, self.now()),
+            Event::Replaced(replaced) => {
+                let covered =
+                    install::replaced(&self.shared, &mut self.maintenance, replaced, &self.events_in);
+                if let Some(index) = covered {
+                    self.log.release(index);
+                }
+            }
             Event::Snapshotted(index) => {
                 self.maintenance.snapshotted();
+                self.transfers.snapshotted(index);
                 if let Some(index) = index {
                     self.log.release(index);
                 }
@@ -229,7 +242,7 @@ impl Driver {
         let closed = tokio::task::spawn_blocking(move || {
             log.close();
             checkpoints.close();
-            shared.history.write().take();
+            shared.close_history();
             drop(lock);
         });
         if closed.await.is_err() {

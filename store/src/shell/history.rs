@@ -13,7 +13,7 @@ use super::actors::Event;
 use super::maintenance::CompactionHash;
 use super::member::HistoryRequest;
 use super::reads::fatal;
-use super::shared::{Pin, Shared, Vital};
+use super::shared::{Pin, Shared, Stored, Vital};
 use crate::backend::{BackendError, RevisionStore, ScanLimit};
 use crate::error::{Error, Unavailable};
 use crate::mvcc::{HashKv, HashPlan, KeepSet, KvHash, Mvcc, Previous};
@@ -29,31 +29,45 @@ pub(super) fn read_for_watch(
     shared.offload.start(move || {
         let shared = on_thread;
         let _vital = Vital::new(&shared, "a reader of history");
+        let mut request = request;
         // A store that has stopped has no watchers to answer.
-        let Ok(history) = shared.history() else { return };
-        match watch_history(&shared, &history, &request) {
-            // The receiver is gone once the driver has ended.
-            Ok(answer) => drop(events.send(Event::History {
-                token: request.token,
-                answer,
-            })),
-            Err(error) => {
-                fatal(&shared, "reading history for watchers", &error);
+        while let Some((stored, asked)) = shared.history_or_park(request) {
+            match watch_history(&shared, &stored, &asked) {
+                // The receiver is gone once the driver has ended.
+                Ok(Some(answer)) => {
+                    return drop(events.send(Event::History {
+                        token: asked.token,
+                        answer,
+                    }));
+                }
+                Ok(None) => request = asked,
+                Err(error) => {
+                    fatal(&shared, "reading history for watchers", &error);
+                    return;
+                }
             }
         }
     });
 }
 
+/// What the hub is answered: revisions, or the compacted revision.
+type HubAnswer = Result<Vec<SharedRevision>, i64>;
+
 /// The revisions `from..=to`, or the compacted revision where that has passed `from` before the read was complete.
+/// `None` where `stored` belongs to a state that has been replaced: the hub hears of one state only.
 pub(super) fn watch_history(
     shared: &Arc<Shared>,
-    stored: &RevisionStore,
+    stored: &Stored,
     request: &HistoryRequest,
-) -> Result<Result<Vec<SharedRevision>, i64>, BackendError> {
+) -> Result<Option<HubAnswer>, BackendError> {
     let pin = {
         let state = shared.state.read();
         Pin::new(shared, state.mvcc.compacted().max(request.from))
     };
+    if pin.installs() != stored.installs {
+        return Ok(None);
+    }
+    let stored = &*stored.revisions;
     let mut revisions: BTreeMap<i64, Vec<Change>> = BTreeMap::new();
     let mut from = request.from;
     // What is stored later than this look is still in memory when memory is looked through below.
@@ -70,8 +84,11 @@ pub(super) fn watch_history(
     }
     let (mut history, wanted) = {
         let state = shared.state.read();
+        if !pin.stands() {
+            return Ok(None);
+        }
         if state.mvcc.compacted() > request.from {
-            return Ok(Err(state.mvcc.compacted()));
+            return Ok(Some(Err(state.mvcc.compacted())));
         }
         let mut history: Vec<CommittedRevision> = Vec::with_capacity(revisions.len());
         let mut wanted = Vec::new();
@@ -101,9 +118,11 @@ pub(super) fn watch_history(
     for ((revision, at), stored) in wanted {
         history[revision].previous[at] = fetched.get(&stored).cloned();
     }
-    drop(pin);
     let first_recent: Vec<SharedRevision> = {
         let state = shared.state.read();
+        if !pin.stands() {
+            return Ok(None);
+        }
         state
             .mvcc
             .recent()
@@ -112,11 +131,8 @@ pub(super) fn watch_history(
             .cloned()
             .collect()
     };
-    Ok(Ok(history
-        .into_iter()
-        .map(Arc::new)
-        .chain(first_recent)
-        .collect()))
+    let history = history.into_iter().map(Arc::new);
+    Ok(Some(Ok(history.chain(first_recent).collect())))
 }
 
 /// The state of a change's key before its transaction; where it is only stored, its place goes to `wanted`.
@@ -150,24 +166,20 @@ pub(super) async fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashK
     let hashed = match plan {
         HashPlan::Kept(kept) => kept,
         HashPlan::Compute { compacted, revision } => {
-            let (on_thread, stored) = (Arc::clone(shared), shared.history()?);
-            let work = move || {
-                let hash = HashKv::new(
-                    &on_thread.state.read().mvcc,
-                    compacted,
-                    revision,
-                    KeepSet::Request,
-                );
-                hash_history(&on_thread, &stored, hash, revision)
-            };
+            let (on_thread, stored) = (Arc::clone(shared), pin.history().await?);
+            let work =
+                move || hash_history(&on_thread, &stored, &pin, (compacted, revision), KeepSet::Request);
             match shared.offload.run(work).await {
                 Ok(Some(hashed)) => hashed,
-                Ok(None) => return Err(Unavailable::Stopped.into()),
+                Ok(None) if shared.stopping.load(Ordering::Relaxed) => {
+                    return Err(Unavailable::Stopped.into());
+                }
+                // The state was replaced meanwhile.
+                Ok(None) => return Err(Unavailable::LeaderChanged.into()),
                 Err(error) => return Err(fatal(shared, "hashing the history", &error)),
             }
         }
     };
-    drop(pin);
     Ok(HashKvResponse {
         header: Some(shared.header(current)),
         hash: hashed.hash,
@@ -186,33 +198,44 @@ pub(super) fn hash_compaction(
     shared.offload.start(move || {
         let shared = on_thread;
         let _vital = Vital::new(&shared, "the hashing of a compaction");
-        let Ok(history) = shared.history() else { return };
         let CompactionHash {
             previous,
             revision,
             pin,
         } = job;
-        let hash = HashKv::new(&shared.state.read().mvcc, previous, revision, KeepSet::Compaction);
-        match hash_history(&shared, &history, hash, revision) {
+        let hashed = match pin.history_now() {
+            Some(stored) => {
+                let from_to = (previous, revision);
+                hash_history(&shared, &stored, &pin, from_to, KeepSet::Compaction)
+            }
+            None => Ok(None),
+        };
+        match hashed {
             // The receiver is gone once the driver has ended.
-            Ok(Some(hash)) => drop(events.send(Event::Hashed(hash))),
-            Ok(None) => {}
+            Ok(hash) => drop(events.send(Event::Hashed(hash))),
             Err(error) => {
                 fatal(&shared, "hashing the history", &error);
             }
         }
-        drop(pin);
     });
 }
 
-/// Feeds every stored revision up to `revision` to the hash: first from the working copy, then from memory. `None`
-/// when the store stops meanwhile, which should not wait for it.
+/// The hash of the history above `compacted` up to `revision`, first from the working copy, then from memory. `None`
+/// when the store stops meanwhile, which should not wait for it, or when the state is replaced.
 fn hash_history(
     shared: &Shared,
     stored: &RevisionStore,
-    mut hash: HashKv,
-    revision: i64,
+    pin: &Pin,
+    (compacted, revision): (i64, i64),
+    keep: KeepSet,
 ) -> Result<Option<KvHash>, BackendError> {
+    let mut hash = {
+        let state = shared.state.read();
+        if !pin.stands() {
+            return Ok(None);
+        }
+        HashKv::new(&state.mvcc, compacted, revision, keep)
+    };
     let mut next = 0;
     while next <= revision {
         if shared.stopping.load(Ordering::Relaxed) {
@@ -221,6 +244,9 @@ fn hash_history(
         // What is checkpointed meanwhile leaves memory only once it is in the working copy.
         let recent: Vec<SharedRevision> = {
             let state = shared.state.read();
+            if !pin.stands() {
+                return Ok(None);
+            }
             let in_memory = next >= state.mvcc.recent().first();
             let batch = state
                 .mvcc
@@ -234,43 +260,47 @@ fn hash_history(
         };
         if let Some(last) = recent.last() {
             for recent in &recent {
-                feed(shared, &mut hash, &recent.changes);
+                feed(shared, pin, &mut hash, &recent.changes);
             }
             next = last.main + 1;
             continue;
         }
         match scan_stored(stored, next, revision)? {
             Some(found) => {
-                feed(shared, &mut hash, &found.changes);
+                feed(shared, pin, &mut hash, &found.changes);
                 next = found.next;
             }
             None => break,
         }
     }
-    Ok(Some(hash.finish()))
+    Ok(pin.stands().then(|| hash.finish()))
 }
 
-struct Stored {
+struct Found {
     changes: Vec<Change>,
     next: i64,
 }
 
 /// The next stored changes from `from` on; `None` when there are none up to `to`.
-fn scan_stored(history: &RevisionStore, from: i64, to: i64) -> Result<Option<Stored>, BackendError> {
+fn scan_stored(history: &RevisionStore, from: i64, to: i64) -> Result<Option<Found>, BackendError> {
     let through = to.min(history.through());
     if from > through {
         return Ok(None);
     }
     let scanned = history.scan(from, through, SCAN_LIMIT)?;
     let next = scanned.next.unwrap_or(through + 1);
-    Ok(Some(Stored {
+    Ok(Some(Found {
         changes: scanned.changes,
         next,
     }))
 }
 
-fn feed(shared: &Shared, hash: &mut HashKv, changes: &[Change]) {
+/// Where the state is no longer the one hashed, nothing: the caller's next look finds that out.
+fn feed(shared: &Shared, pin: &Pin, hash: &mut HashKv, changes: &[Change]) {
     let state = shared.state.read();
+    if !pin.stands() {
+        return;
+    }
     for change in changes {
         hash.feed_from(&state.mvcc, change);
     }

@@ -21,6 +21,8 @@ pub(super) enum Job {
     Checkpoint(Box<Checkpoint>),
     /// Write a snapshot file of the working copy as it stands.
     Snapshot(Box<SnapshotJob>),
+    /// Fill the working copy anew from the snapshot file of an installed snapshot.
+    Replace(Replace),
 }
 
 /// A snapshot to be written: the history up to `revision` from the working copy, everything else from here.
@@ -35,6 +37,15 @@ pub(super) struct SnapshotJob {
     pub(super) compacted: i64,
     /// The small tables, whole.
     pub(super) tables: Vec<(Table, Bytes, Bytes)>,
+}
+
+/// A working copy to be replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Replace {
+    /// The index of the snapshot file.
+    pub(super) index: Index,
+    /// Which installation this is for; void once there was another.
+    pub(super) installs: u64,
 }
 
 /// A hash to be computed of the history that a finished compaction found, before what it gave up is removed.
@@ -53,6 +64,8 @@ struct UnderWay {
     revision: i64,
     bytes: usize,
     compaction_finished: bool,
+    /// The state that it is of was replaced meanwhile.
+    void: bool,
 }
 
 /// See the module's description.
@@ -60,6 +73,10 @@ pub(super) struct Maintenance {
     shared: Arc<Shared>,
     under_way: Option<UnderWay>,
     snapshot_under_way: bool,
+    /// A snapshot file is to be written whatever the log's size.
+    snapshot_wanted: bool,
+    /// Replacements of the working copy under way.
+    replacing: usize,
     /// The snapshot that the checkpoint under way makes possible.
     next_snapshot: Option<Box<SnapshotJob>>,
     written_applied: Index,
@@ -89,6 +106,8 @@ impl Maintenance {
             shared,
             under_way: None,
             snapshot_under_way: false,
+            snapshot_wanted: false,
+            replacing: 0,
             next_snapshot: None,
             written_applied: applied,
             written_revision: revision,
@@ -109,8 +128,52 @@ impl Maintenance {
         self.changed_leases.extend(leases);
     }
 
+    /// Somebody needs a snapshot file of the state as it is; one that is being written will do.
+    pub(super) fn snapshot_wanted(&mut self) {
+        self.snapshot_wanted = !self.snapshot_under_way;
+    }
+
+    /// A snapshot from the leader stands in place of the state, and nothing of it is in the working copy. Returns the
+    /// job that mends this; until [`Maintenance::replaced`] nothing else is written.
+    pub(super) fn installed(&mut self) -> Job {
+        let shared = Arc::clone(&self.shared);
+        let state = shared.state.read();
+        if let Some(under_way) = &mut self.under_way {
+            under_way.void = true;
+        }
+        if self.next_snapshot.take().is_some() {
+            self.snapshot_under_way = false;
+        }
+        self.written_applied = state.applied();
+        self.written_revision = state.mvcc.current();
+        self.written_tables = small_tables(&state);
+        self.dead.clear();
+        self.dead_pending = 0;
+        self.hash_spoilt = false;
+        self.changed_leases.clear();
+        self.compaction_settled = state.mvcc.compaction().is_none();
+        self.replacing += 1;
+        Job::Replace(Replace {
+            index: state.applied(),
+            installs: shared.installs(),
+        })
+    }
+
+    /// A replacement of the working copy is done; it takes `disk_bytes`.
+    pub(super) fn replaced(&mut self, disk_bytes: u64) {
+        self.replacing -= 1;
+        let published = &self.shared.published;
+        published.backend_bytes.store(disk_bytes, Ordering::Relaxed);
+        // The snapshot file is as good as one written here, and the log begins after it.
+        self.log_bytes_at_snapshot = published.wal_bytes.load(Ordering::Relaxed);
+    }
+
     /// Whether a compaction has steps to do that may be done now.
     pub(super) fn compacting(&self) -> bool {
+        if self.replacing > 0 {
+            // Its last step asks for a hash of history that is not there yet.
+            return false;
+        }
         let state = self.shared.state.read();
         state.mvcc.compaction().is_some() && self.shared.pins.allow(state.mvcc.compacted())
     }
@@ -151,15 +214,17 @@ impl Maintenance {
         })
     }
 
-    /// The hash asked for by a compaction's last step is computed.
-    pub(super) fn hashed(&mut self, hash: KvHash) {
+    /// The hash asked for by a compaction's last step is computed; `None` where its history was replaced meanwhile.
+    pub(super) fn hashed(&mut self, hash: Option<KvHash>) {
         self.hashing -= 1;
-        self.shared.state.write().mvcc.store_compaction_hash(hash);
+        if let Some(hash) = hash {
+            self.shared.state.write().mvcc.store_compaction_hash(hash);
+        }
     }
 
     /// The next job that is due, if any.
     pub(super) fn due(&mut self, now: Instant) -> Option<Job> {
-        if self.under_way.is_some() {
+        if self.under_way.is_some() || self.replacing > 0 {
             return None;
         }
         if let Some(job) = self.next_snapshot.take() {
@@ -169,10 +234,11 @@ impl Maintenance {
         let full = dirty >= self.shared.settings.limits.checkpoint_bytes;
         // Somebody may be waiting for a compaction to be physical.
         let compacted = self.ends_compaction(&self.shared.state.read());
-        if !full && !compacted && now < self.next_checkpoint {
+        let wanted = self.snapshot_wanted && !self.snapshot_under_way;
+        if !full && !compacted && !wanted && now < self.next_checkpoint {
             return None;
         }
-        if !self.has_changes() {
+        if !wanted && !self.has_changes() {
             return None;
         }
         self.next_checkpoint = now + self.shared.settings.limits.checkpoint_interval;
@@ -181,7 +247,7 @@ impl Maintenance {
 
     /// A checkpoint of everything that is not yet written, if there is anything.
     pub(super) fn last(&mut self) -> Option<Job> {
-        if self.under_way.is_some() || !self.has_changes() {
+        if self.under_way.is_some() || self.replacing > 0 || !self.has_changes() {
             return None;
         }
         Some(Job::Checkpoint(Box::new(self.checkpoint())))
@@ -193,6 +259,9 @@ impl Maintenance {
             .under_way
             .take()
             .expect("one checkpoint is under way at a time");
+        if done.void {
+            return;
+        }
         self.written_applied = done.applied;
         self.written_revision = done.revision;
         self.dead_pending = dead_pending;
@@ -254,6 +323,7 @@ impl Maintenance {
         let compaction_finished = state.mvcc.compaction().is_none();
         if self.snapshot_due() {
             self.snapshot_under_way = true;
+            self.snapshot_wanted = false;
             self.log_bytes_at_snapshot = self.shared.published.wal_bytes.load(Ordering::Relaxed);
             self.next_snapshot = Some(Box::new(snapshot(&state)));
         }
@@ -278,6 +348,7 @@ impl Maintenance {
             revision: checkpoint.revision,
             bytes,
             compaction_finished: checkpoint.compaction_finished,
+            void: false,
         });
         checkpoint
     }
@@ -315,7 +386,8 @@ impl Maintenance {
         // Released segments make the log shorter than it was when the last snapshot was begun.
         self.log_bytes_at_snapshot = self.log_bytes_at_snapshot.min(log_bytes);
         let since = log_bytes - self.log_bytes_at_snapshot;
-        !self.snapshot_under_way && self.dead_pending == 0 && since >= limit
+        let due = self.snapshot_wanted || since >= limit;
+        due && !self.snapshot_under_way && self.dead_pending == 0
     }
 }
 

@@ -8,11 +8,86 @@ pub const DISK_BUCKETS_S: [f64; 14] = [
     0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192,
 ];
 
-/// A histogram over [`DISK_BUCKETS_S`], written by one thread and read by any.
-#[derive(Default)]
+/// The same for the sending and receiving of snapshots: 100 ms doubling 10 times, as etcd's.
+pub const TRANSFER_BUCKETS_S: [f64; 10] = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2];
+
+/// A histogram, written by one thread and read by any.
 pub(super) struct Histogram {
-    buckets: [AtomicU64; DISK_BUCKETS_S.len() + 1],
+    bounds: &'static [f64],
+    buckets: Vec<AtomicU64>,
     sum_ns: AtomicU64,
+}
+
+impl Default for Histogram {
+    /// Over [`DISK_BUCKETS_S`].
+    fn default() -> Self {
+        Histogram::over(&DISK_BUCKETS_S)
+    }
+}
+
+/// Snapshots sent to other members, or received from them. One thread writes.
+pub(super) struct TransferNumbers {
+    pub(super) successes: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) in_flight: AtomicU64,
+    pub(super) took: Histogram,
+}
+
+impl Default for TransferNumbers {
+    fn default() -> Self {
+        TransferNumbers {
+            successes: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            took: Histogram::over(&TRANSFER_BUCKETS_S),
+        }
+    }
+}
+
+impl TransferNumbers {
+    /// A transfer begins.
+    pub(super) fn begin(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that began has ended.
+    pub(super) fn end(&self, success: bool, took: Duration) {
+        self.give_up();
+        if success {
+            self.successes.fetch_add(1, Ordering::Relaxed);
+            self.took.observe(took);
+        } else {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One that began is wanted no more.
+    pub(super) fn give_up(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The content now.
+    pub(super) fn value(&self) -> TransferValues {
+        TransferValues {
+            successes: self.successes.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            took: self.took.value(),
+        }
+    }
+}
+
+/// Snapshots sent to other members, or received from them.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct TransferValues {
+    /// Those that ended well.
+    pub successes: u64,
+    /// Those that failed.
+    pub failures: u64,
+    /// Those under way.
+    pub in_flight: u64,
+    /// How long the former took, over [`TRANSFER_BUCKETS_S`].
+    pub took: HistogramValue,
 }
 
 /// A histogram's content.
@@ -25,13 +100,22 @@ pub struct HistogramValue {
 }
 
 impl Histogram {
+    fn over(bounds: &'static [f64]) -> Self {
+        Histogram {
+            bounds,
+            buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum_ns: AtomicU64::new(0),
+        }
+    }
+
     /// Counts one observation.
     pub(super) fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let bucket = DISK_BUCKETS_S
+        let bucket = self
+            .bounds
             .iter()
             .position(|bound| seconds <= *bound)
-            .unwrap_or(DISK_BUCKETS_S.len());
+            .unwrap_or(self.bounds.len());
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.sum_ns.fetch_add(nanos, Ordering::Relaxed);
@@ -88,6 +172,9 @@ pub struct Metrics {
     pub backend_commit: HistogramValue,
     pub wal_bytes: u64,
     pub slow_read_indexes: u64,
+    pub snapshot_sends: TransferValues,
+    pub snapshot_receives: TransferValues,
+    pub snapshots_applying: u64,
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! | `maintenance.rs` | when to compact, checkpoint and take snapshots |
 //! | `history.rs` | old revisions for watchers and HashKV |
 //! | `bootstrap.rs`, `founding.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
+//! | `transfers.rs`, `outgoing.rs`, `incoming.rs` | snapshot files from member to member |
+//! | `install.rs` | a snapshot from the leader in place of the state |
 //! | `shared.rs`, `command.rs`, `envelope.rs`, `pending.rs`, `settings.rs`, `metrics.rs` | what these share |
 //!
 //! This is the only room that names tokio or holds a lock that actors do not know of.
@@ -21,11 +23,14 @@ mod envelope;
 mod founding;
 mod handle;
 mod history;
+mod incoming;
+mod install;
 mod leases;
 mod maintenance;
 mod member;
 mod metrics;
 mod open_error;
+mod outgoing;
 mod pending;
 mod reads;
 mod recovery;
@@ -38,9 +43,10 @@ mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod transfers;
 
 pub use handle::Store;
-pub use metrics::{DISK_BUCKETS_S, HistogramValue, Metrics};
+pub use metrics::{DISK_BUCKETS_S, HistogramValue, Metrics, TRANSFER_BUCKETS_S, TransferValues};
 pub use open_error::OpenError;
 pub use reads::RangeStream;
 pub use settings::{ClusterState, Join, Limits, Settings};

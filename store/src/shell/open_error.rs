@@ -111,6 +111,12 @@ pub enum OpenError {
         /// The folder of the snapshot files.
         path: PathBuf,
     },
+    /// A snapshot that is whole holds no state.
+    #[error("the snapshot of index {index} has no head: it was written wrongly")]
+    Headless {
+        /// The snapshot.
+        index: Index,
+    },
     /// The log.
     #[error("the log cannot be read: {0}")]
     Log(#[from] WalError),

@@ -40,7 +40,15 @@ async fn scan(
     };
     loop {
         tokio::task::yield_now().await;
-        if scan.step(&shared.state.read().mvcc, steps) {
+        let done = {
+            let state = shared.state.read();
+            if !pin.stands() {
+                // Another state stands there, which may have compacted what this scan reads.
+                return Err(Unavailable::LeaderChanged.into());
+            }
+            scan.step(&state.mvcc, steps)
+        };
+        if done {
             return finish_range(shared, scan.finish(), Some(pin)).await;
         }
     }
@@ -90,7 +98,7 @@ pub(super) async fn finish_txn(
     pin: Option<Pin>,
 ) -> Result<TxnResponse, Error> {
     let missing = plan.missing();
-    let mut response = plan.finish(&fetch(shared, missing).await?);
+    let mut response = plan.finish(&fetch(shared, missing, pin.as_ref()).await?);
     drop(pin);
     shared.complete(&mut response.header);
     Ok(response)
@@ -103,18 +111,23 @@ async fn finish_range(
     pin: Option<Pin>,
 ) -> Result<RangeResponse, Error> {
     let missing = plan.missing();
-    let mut response = plan.finish(&fetch(shared, missing).await?);
+    let mut response = plan.finish(&fetch(shared, missing, pin.as_ref()).await?);
     drop(pin);
     shared.complete(&mut response.header);
     Ok(response)
 }
 
-/// Reads old versions from the working copy, off the callers' threads.
-async fn fetch(shared: &Arc<Shared>, missing: Vec<Revision>) -> Result<BTreeMap<Revision, KeyValue>, Error> {
-    if missing.is_empty() {
+/// Reads old versions from the working copy, off the callers' threads. There is a pin where any are missing.
+async fn fetch(
+    shared: &Arc<Shared>,
+    missing: Vec<Revision>,
+    pin: Option<&Pin>,
+) -> Result<BTreeMap<Revision, KeyValue>, Error> {
+    let Some(pin) = pin.filter(|_| !missing.is_empty()) else {
+        assert!(missing.is_empty(), "a read of the past without a pin");
         return Ok(BTreeMap::new());
-    }
-    let history = shared.history()?;
+    };
+    let history = pin.history().await?;
     match shared.offload.run(move || history.fetch(&missing)).await {
         Ok(changes) => Ok(changes
             .into_iter()

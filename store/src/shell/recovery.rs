@@ -11,15 +11,13 @@ use super::open_error::OpenError;
 use super::snapshots::{self, Item};
 use crate::alarm::Alarms;
 use crate::apply::State;
-use crate::backend::{
-    self, Backend, BackendError, Checkpoint, Import, Load, StateStore, Table, TableWrite, WriteBatch,
-};
+use crate::backend::{self, Backend, Checkpoint, Import, Load, StateStore, Table, TableWrite, WriteBatch};
 use crate::lease::Lessor;
 use crate::membership::Membership;
 use crate::mvcc::{Mvcc, Restore};
 use crate::types::{Change, Index, LeaseId, Term};
 use crate::wal::Metadata;
-use crate::wal::snapshot::newest_valid;
+use crate::wal::snapshot::{SnapshotMeta, SnapshotReader, newest_valid};
 
 /// A state being read back.
 #[derive(Default)]
@@ -41,6 +39,22 @@ impl Restored {
     fn begin(&mut self, position: Position, compacted: i64, compaction_finished: bool) {
         self.position = Some(position);
         self.history = Some(Restore::new(compacted, compaction_finished));
+    }
+
+    /// Takes a part of a snapshot.
+    fn take(&mut self, meta: SnapshotMeta, item: &Item) {
+        match item {
+            Item::Head(head) => {
+                let position = Position {
+                    applied: meta.index,
+                    term: meta.term,
+                    revision: meta.revision,
+                };
+                self.begin(position, head.compacted, false);
+            }
+            Item::Row(table, key, value) => self.tables.push((*table, key.clone(), value.clone())),
+            Item::Change(change) => self.push(change),
+        }
     }
 
     fn push(&mut self, change: &Change) {
@@ -153,75 +167,86 @@ pub(super) fn rebuild(
             path: folders.snap.clone(),
         });
     };
-    let meta = reader.meta();
-    if meta.cluster != metadata.cluster {
+    if reader.meta().cluster != metadata.cluster {
         return Err(OpenError::MixedParts {
             part: folders.snap.clone(),
             path: folders.member.clone(),
         });
     }
-    let mut import = Import::new(backend, metadata.cluster, metadata.member);
+    let meta = reader.meta();
     let mut restored = Restored::default();
-    let mut compacted = -1;
+    let store = import(&mut reader, metadata, backend, &mut |item| {
+        restored.take(meta, item)
+    })?;
+    let state = restored
+        .take_state()?
+        .ok_or(OpenError::Headless { index: meta.index })?;
+    Ok((store, state))
+}
+
+/// The state in a snapshot, without a working copy.
+pub(super) fn state_of(reader: &mut SnapshotReader) -> Result<State, OpenError> {
+    let mut restored = Restored::default();
+    let meta = reader.meta();
+    snapshots::read(reader, &mut |item| restored.take(meta, &item))?;
+    restored
+        .take_state()?
+        .ok_or(OpenError::Headless { index: meta.index })
+}
+
+/// Brings a snapshot into an empty backend, and shows `visit` all of it.
+pub(super) fn import(
+    reader: &mut SnapshotReader,
+    metadata: Metadata,
+    backend: Arc<dyn Backend>,
+    visit: &mut dyn FnMut(&Item),
+) -> Result<StateStore, OpenError> {
+    let meta = reader.meta();
+    let mut import = Import::new(backend, metadata.cluster, metadata.member);
+    let mut checkpoint = Checkpoint {
+        applied: meta.index,
+        term: meta.term,
+        revision: meta.revision,
+        compacted: -1,
+        ..Checkpoint::default()
+    };
     let mut failed = None;
     let mut revision: Vec<Change> = Vec::new();
-    snapshots::read(&mut reader, &mut |item| match item {
-        Item::Head(head) => {
-            compacted = head.compacted;
-            let position = Position {
-                applied: meta.index,
-                term: meta.term,
-                revision: meta.revision,
-            };
-            restored.begin(position, compacted, false);
-        }
-        Item::Row(table, key, value) => restored.tables.push((table, key, value)),
-        Item::Change(change) => {
-            restored.push(&change);
-            if revision
-                .first()
-                .is_some_and(|first| first.revision.main != change.revision.main)
-            {
-                failed = failed.take().or_else(|| import.push(&revision).err());
-                revision.clear();
+    snapshots::read(reader, &mut |item| {
+        visit(&item);
+        match item {
+            Item::Head(head) => checkpoint.compacted = head.compacted,
+            Item::Row(table, key, value) => checkpoint.tables.push(TableWrite {
+                table,
+                key,
+                value: Some(value),
+            }),
+            Item::Change(change) => {
+                if revision
+                    .first()
+                    .is_some_and(|first| first.revision.main != change.revision.main)
+                {
+                    failed = failed.take().or_else(|| import.push(&revision).err());
+                    revision.clear();
+                }
+                revision.push(change);
             }
-            revision.push(change);
         }
     })?;
     if let Some(error) = failed.or_else(|| import.push(&revision).err()) {
         return Err(error.into());
     }
-    let tables = restored.tables.iter().map(|(table, key, value)| TableWrite {
-        table: *table,
-        key: key.clone(),
-        value: Some(value.clone()),
-    });
-    let store = import.finish(&Checkpoint {
-        tables: tables.collect(),
-        applied: meta.index,
-        term: meta.term,
-        revision: meta.revision,
-        compacted,
-        compaction_finished: false,
-        ..Checkpoint::default()
-    })?;
-    let state = restored.take_state()?.ok_or(OpenError::NoSnapshot {
-        path: folders.snap.clone(),
-    })?;
+    let store = import.finish(&checkpoint)?;
     tracing::info!(
         index = meta.index.0,
         revision = meta.revision,
         "the working copy was built from a snapshot file"
     );
-    Ok((store, state))
+    Ok(store)
 }
 
-/// An empty backend in place of a working copy that is of no use.
-pub(super) fn emptied(
-    world: &World,
-    folders: &Folders,
-    applied: Index,
-) -> Result<Arc<dyn Backend>, OpenError> {
+/// An empty backend in place of a working copy that is of no use. Nobody may have that open.
+pub(super) fn emptied(world: &World, folders: &Folders) -> Result<Arc<dyn Backend>, OpenError> {
     match &world.backend {
         // Only simulations bring their own. After a crash it is back at its last flush, which the log's beginning may
         // have passed.
@@ -236,9 +261,6 @@ pub(super) fn emptied(
             backend.write(batch)?;
             Ok(Arc::clone(backend))
         }
-        None => Ok(backend::replace(
-            &folders.member,
-            BackendError::Outdated { applied },
-        )?),
+        None => Ok(backend::renew(&folders.member)?),
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -14,6 +15,7 @@ use proto::etcdserverpb::ResponseHeader;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::command::Command;
+use super::member::HistoryRequest;
 use super::settings::Settings;
 use crate::apply::State;
 use crate::backend::RevisionStore;
@@ -29,8 +31,9 @@ pub(super) struct Shared {
     /// Drawn at random when this process opened the store.
     pub(super) boot: u64,
     pub(super) state: RwLock<State>,
-    /// The stored history; gone once the store has stopped, so that its files are closed though handles live on.
-    pub(super) history: RwLock<Option<Arc<RevisionStore>>>,
+    /// How many snapshots from a leader have replaced the state; moves while its lock is held.
+    pub(super) installs: AtomicU64,
+    pub(super) history: watch::Sender<History>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) mailbox: mpsc::Sender<Command>,
     /// The way to the other members, and where their messages arrive.
@@ -49,6 +52,25 @@ pub(super) struct Shared {
     pub(super) streams_abandoned: AtomicBool,
     pub(super) dirty: Dirty,
     pub(super) offload: Offload,
+}
+
+/// The stored history of the state.
+pub(super) enum History {
+    /// In the working copy.
+    Stored(Stored),
+    /// A snapshot from the leader has replaced the state, and the working copy is being filled from it. What the
+    /// watch hub wants to read waits here.
+    Replacing(Vec<HistoryRequest>),
+    /// Gone, so that its files are closed though handles live on: the store has stopped.
+    Stopped,
+}
+
+/// The history in the working copy.
+#[derive(Clone)]
+pub(super) struct Stored {
+    /// Of which state; see [`Shared::installs`].
+    pub(super) installs: u64,
+    pub(super) revisions: Arc<RevisionStore>,
 }
 
 /// Where work goes that waits for the disk.
@@ -71,6 +93,15 @@ impl Offload {
             },
             #[cfg(any(test, feature = "sim"))]
             Offload::Inline => work(),
+        }
+    }
+
+    /// Waits for something, for at most `limit`. A simulation has no timers, and waits as long as it likes.
+    async fn within<T>(self, limit: Duration, wait: impl Future<Output = T>) -> Option<T> {
+        match self {
+            Offload::Threads => tokio::time::timeout(limit, wait).await.ok(),
+            #[cfg(any(test, feature = "sim"))]
+            Offload::Inline => Some(wait.await),
         }
     }
 
@@ -116,6 +147,9 @@ pub(super) struct Published {
     pub(super) wal_sync: super::metrics::Histogram,
     pub(super) checkpoint: super::metrics::Histogram,
     pub(super) wal_bytes: AtomicU64,
+    pub(super) snapshots_sent: super::metrics::TransferNumbers,
+    pub(super) snapshots_received: super::metrics::TransferNumbers,
+    pub(super) snapshots_applying: AtomicU64,
 }
 
 /// Bytes of revisions not yet checkpointed, and the waiters for there to be fewer.
@@ -151,9 +185,38 @@ impl Shared {
         *header = Some(self.header(revision));
     }
 
-    /// The stored history.
-    pub(super) fn history(&self) -> Result<Arc<RevisionStore>, Unavailable> {
-        self.history.read().clone().ok_or(Unavailable::Stopped)
+    /// How many snapshots from a leader have replaced the state.
+    pub(super) fn installs(&self) -> u64 {
+        self.installs.load(Ordering::Acquire)
+    }
+
+    /// The stored history for a read of the watch hub. While it is being replaced, the request is kept, to be asked
+    /// for again by whoever replaces it; `None` then, and when the store has stopped.
+    pub(super) fn history_or_park(&self, request: HistoryRequest) -> Option<(Stored, HistoryRequest)> {
+        let mut request = Some(request);
+        let mut stored = None;
+        self.history.send_if_modified(|history| {
+            match history {
+                History::Stored(found) => stored = Some(found.clone()),
+                History::Replacing(waiting) => waiting.extend(request.take()),
+                History::Stopped => {}
+            }
+            false
+        });
+        stored.zip(request)
+    }
+
+    /// The stored history, where it is there at once; possibly of a state that has been replaced since.
+    pub(super) fn stored(&self) -> Option<Stored> {
+        match &*self.history.borrow() {
+            History::Stored(stored) => Some(stored.clone()),
+            History::Replacing(_) | History::Stopped => None,
+        }
+    }
+
+    /// Lets go of the stored history for good.
+    pub(super) fn close_history(&self) {
+        self.history.send_replace(History::Stopped);
     }
 
     /// Puts a command into the mailbox, waiting while it is full.
@@ -222,6 +285,8 @@ impl Pins {
 pub(super) struct Pin {
     shared: Arc<Shared>,
     revision: i64,
+    /// The state in which it began; see [`Shared::installs`].
+    installs: u64,
 }
 
 impl Pin {
@@ -231,7 +296,43 @@ impl Pin {
         Pin {
             shared: Arc::clone(shared),
             revision,
+            installs: shared.installs(),
         }
+    }
+
+    /// The state in which the read began; see [`Shared::installs`].
+    pub(super) fn installs(&self) -> u64 {
+        self.installs
+    }
+
+    /// Whether the state is still the one in which the read began; to be asked while its lock is held.
+    pub(super) fn stands(&self) -> bool {
+        self.installs == self.shared.installs()
+    }
+
+    /// The stored history of the state in which the read began, once it is there. An error for a read that must be
+    /// tried again, because that state was replaced, or is not in the working copy in time.
+    pub(super) async fn history(&self) -> Result<Arc<RevisionStore>, Unavailable> {
+        let mut history = self.shared.history.subscribe();
+        let settled = history.wait_for(|history| match history {
+            History::Replacing(_) => !self.stands(),
+            History::Stored(_) | History::Stopped => true,
+        });
+        let limit = self.shared.settings.request_timeout();
+        let settled = self.shared.offload.within(limit, settled).await;
+        match settled.ok_or(Unavailable::Timeout)?.as_deref() {
+            Ok(History::Stored(stored)) if stored.installs == self.installs => {
+                Ok(Arc::clone(&stored.revisions))
+            }
+            Ok(History::Stored(_) | History::Replacing(_)) => Err(Unavailable::LeaderChanged),
+            Ok(History::Stopped) | Err(_) => Err(Unavailable::Stopped),
+        }
+    }
+
+    /// The same, where it is there at once.
+    pub(super) fn history_now(&self) -> Option<Arc<RevisionStore>> {
+        let stored = self.shared.stored()?;
+        (stored.installs == self.installs).then_some(stored.revisions)
     }
 }
 

@@ -12,21 +12,23 @@ use tokio::sync::mpsc;
 
 use super::Settings;
 use super::actors::Event;
-use super::bootstrap::{self, Actors, Files, World};
+use super::bootstrap::{self, Actors, Files, Workplace, World};
 use super::command::Command;
 use super::envelope::{Body, Envelope};
 use super::handle::Store;
-use super::maintenance::Job;
+use super::install;
+use super::maintenance::{Job, Replace, SnapshotJob};
 use super::member::Output;
 use super::open_error::OpenError;
 use super::shared::{Offload, Shared};
+use super::snapshots::WriteError;
 use super::{history, snapshots};
 use crate::backend::{Backend, StateStore};
 pub use crate::consensus::Part;
 use crate::consensus::{Append, LogEntry};
 use crate::env::{Class, Clock, DirLock, Disk, Entropy, Instant, Transport};
 use crate::types::{Index, MemberId, SharedRevision, Term};
-use crate::wal::Wal;
+use crate::wal::{Metadata, Wal};
 
 /// The world of a simulated member.
 #[derive(Clone)]
@@ -160,7 +162,7 @@ pub struct SimMember {
     wal: Wal,
     state: StateStore,
     world: SimWorld,
-    snapshot_dir: std::path::PathBuf,
+    place: Workplace,
     bugs: Bugs,
     mailbox: mpsc::Receiver<Command>,
     messages: mpsc::Receiver<(MemberId, Bytes)>,
@@ -190,7 +192,11 @@ impl SimMember {
         };
         let lock = bootstrap::lock(&outside, &settings)?;
         let recovered = bootstrap::recover(&outside, &settings)?;
-        let snapshot_dir = bootstrap::Folders::new(&settings.data_dir).snap;
+        let place = Workplace {
+            world: outside.clone(),
+            folders: bootstrap::Folders::new(&settings.data_dir),
+            metadata: recovered.metadata,
+        };
         let (sender, mailbox) = mpsc::channel(settings.limits.mailbox_commands);
         let (inbox, messages) = mpsc::channel(settings.limits.inbox_messages);
         let (shared, mut actors, Files { store, wal }) =
@@ -207,7 +213,7 @@ impl SimMember {
             wal,
             state: store,
             world,
-            snapshot_dir,
+            place,
             bugs,
             mailbox,
             messages,
@@ -390,8 +396,15 @@ impl SimMember {
                 self.actors.maintenance.checkpointed(disk_bytes, dead_pending);
             }
             Ok(Event::Hashed(hash)) => self.actors.maintenance.hashed(hash),
+            Ok(Event::Transfer(done)) => self.actors.transfers.event(done, self.world.clock.now()),
+            Ok(Event::Replaced(replaced)) => {
+                let maintenance = &mut self.actors.maintenance;
+                let covered = install::replaced(&self.shared, maintenance, replaced, &self.events_in);
+                self.release = covered.or(self.release);
+            }
             Ok(Event::Snapshotted(index)) => {
                 self.actors.maintenance.snapshotted();
+                self.actors.transfers.snapshotted(index);
                 self.release = index;
             }
             Err(_) => {}
@@ -426,13 +439,35 @@ impl SimMember {
                         dead_pending: self.state.dead_pending(),
                     })
             }
-            Job::Snapshot(job) => snapshots::write(&self.world.disk, &self.snapshot_dir, &self.shared, &job)
-                .map(|()| Event::Snapshotted(Some(job.applied)))
-                .map_err(|error| error.to_string()),
+            Job::Snapshot(job) => self.write_snapshot(&job),
+            Job::Replace(job) => self.replace(job),
         };
         match outcome {
             Ok(event) => drop(self.events_in.send(event)),
             Err(cause) => self.shared.fail(cause),
         }
+    }
+
+    fn write_snapshot(&self, job: &SnapshotJob) -> Result<Event, String> {
+        let written = self.shared.stored().map(|stored| {
+            let (disk, dir) = (&self.world.disk, &self.place.folders.snap);
+            snapshots::write(disk, dir, &self.shared, &stored, job)
+        });
+        match written {
+            Some(Ok(())) => Ok(Event::Snapshotted(Some(job.applied))),
+            // The state was replaced meanwhile.
+            None | Some(Err(WriteError::Replaced)) => Ok(Event::Snapshotted(None)),
+            Some(Err(error)) => Err(error.to_string()),
+        }
+    }
+
+    fn replace(&mut self, job: Replace) -> Result<Event, String> {
+        let Metadata { cluster, member } = self.place.metadata;
+        let nothing = StateStore::create(Arc::clone(&self.world.backend), cluster, member);
+        let store = std::mem::replace(&mut self.state, nothing);
+        let (store, replaced) =
+            install::replace(&self.shared, &self.place, store, job).map_err(|error| error.to_string())?;
+        self.state = store;
+        Ok(Event::Replaced(replaced))
     }
 }

@@ -16,7 +16,7 @@ use prost::Message;
 use proto::mvccpb::KeyValue;
 
 use super::maintenance::SnapshotJob;
-use super::shared::Shared;
+use super::shared::{Shared, Stored};
 use crate::backend::{BackendError, ScanLimit, Table};
 use crate::consensus;
 use crate::env::Disk;
@@ -67,6 +67,8 @@ pub(super) enum WriteError {
     State(#[from] BackendError),
     #[error(transparent)]
     Stopped(#[from] Unavailable),
+    #[error("the state was replaced by a snapshot from the leader")]
+    Replaced,
 }
 
 /// Why a snapshot that is whole cannot be understood.
@@ -98,20 +100,25 @@ pub enum ReadError {
 }
 
 /// Writes the snapshot of a running store; the history comes from the working copy, which holds all of it up to the
-/// job's revision and loses nothing meanwhile. Given up when the store stops, since that must not take long; the log
-/// still has everything, and an unfinished file is replaced by the next one.
+/// job's revision and loses nothing meanwhile. Given up when the store stops, since that must not take long, and when
+/// the state is replaced; the log, or what replaces it, still has everything, and an unfinished file is replaced by
+/// the next one.
 pub(super) fn write(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     shared: &Shared,
+    stored: &Stored,
     job: &SnapshotJob,
 ) -> Result<(), WriteError> {
     let mut sections = Sections::begin(disk, dir, shared.cluster, job)?;
-    let history = shared.history()?;
+    let history = &stored.revisions;
     let mut from = 0;
     loop {
         if shared.stopping.load(Ordering::Relaxed) {
             return Err(Unavailable::Stopped.into());
+        }
+        if shared.installs() != stored.installs {
+            return Err(WriteError::Replaced);
         }
         let scanned = history.scan(from, job.revision, SCAN_LIMIT)?;
         sections.changes(&scanned.changes)?;

@@ -97,6 +97,9 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         backend_commit: published.checkpoint.value(),
         wal_bytes: load(&published.wal_bytes),
         slow_read_indexes: load(&published.read_rounds_given_up),
+        snapshot_sends: published.snapshots_sent.value(),
+        snapshot_receives: published.snapshots_received.value(),
+        snapshots_applying: load(&published.snapshots_applying),
     }
 }
 

@@ -59,11 +59,11 @@ fn a_snapshot_file_is_given_up_when_the_store_stops() {
     assert_eq!(files(), 1, "the one of the founding");
     let outside: Arc<dyn Disk> = Arc::new(disk.clone());
     shared.stopping.store(true, Ordering::Relaxed);
-    let given_up = snapshots::write(&outside, dir, &shared, &job);
+    let given_up = snapshots::write(&outside, dir, &shared, &shared.stored().unwrap(), &job);
     assert!(matches!(given_up, Err(WriteError::Stopped(_))), "{given_up:?}");
     assert_eq!(files(), 1);
     shared.stopping.store(false, Ordering::Relaxed);
-    snapshots::write(&outside, dir, &shared, &job).unwrap();
+    snapshots::write(&outside, dir, &shared, &shared.stored().unwrap(), &job).unwrap();
     assert_eq!(files(), 1, "the new one, which replaces the older");
     assert!(
         disk.list(dir)

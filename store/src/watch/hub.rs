@@ -77,6 +77,10 @@ impl Hub {
     pub fn step(&mut self, input: Input<'_>, view: &dyn HistoryView, effects: &mut Vec<Effect>) {
         match input {
             Input::Committed(revisions) => self.committed(revisions, view),
+            Input::Installed => {
+                self.advance(view);
+                self.catch_up(view, effects);
+            }
             Input::Tick(now) => {
                 self.now = self.now.max(now);
                 self.advance(view);

@@ -28,7 +28,10 @@
 //!
 //! # What the shell owes
 //! - [`Input::Committed`] after each apply round, in order. Repeats are ignored; a gap is filled from the view, or,
-//!   where that does not reach (a snapshot was installed), all watchers catch up from history.
+//!   where that does not reach, all watchers catch up from history.
+//! - [`Input::Installed`] when a snapshot of the leader has replaced the state. Watchers that have not been sent
+//!   everything up to the new revision are behind then, and catch up from the new history; whom its compaction has
+//!   passed is cancelled. The answer to a history read under way is of the old state or of the new one, never of both.
 //! - [`Input::Tick`] when [`Hub::next_deadline`] passes, and a steady view while a step runs.
 //! - An answer for each [`Effect::ReadHistory`]: every change still stored with `from <= main <= to`, in order. Main
 //!   revisions above the compacted one must be whole. Of the compacted revision itself, what must be kept is each
@@ -114,6 +117,9 @@ pub enum Input<'a> {
     Abandoned,
     /// Revisions were committed and can be seen in the view.
     Committed(&'a [SharedRevision]),
+    /// A snapshot of the leader has replaced what the view shows: nothing from before is in memory, and more may be
+    /// compacted.
+    Installed,
     /// Time passed.
     Tick(Instant),
     /// The answer to [`Effect::ReadHistory`].
