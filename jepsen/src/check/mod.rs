@@ -8,12 +8,15 @@
 //! | --- | --- |
 //! | [`linearizable`] | KV histories: every answer fits one order of all operations, by their revisions |
 //! | [`wgl`] | the same for any small state machine, by search; it keeps [`linearizable`] honest |
+//! | [`sessions`] | no member's answers go back in time, local reads included |
+//! | [`lease_timing`] | no lease ends before its time, as far as the simulator's clock can tell |
 //! | [`ordered`] [`unique`] [`atomic`] [`reliable`] [`resumable`] [`bookmarkable`] | one watch guarantee each |
 //! | [`truth`] | what happened, revision by revision, which the others compare with |
 
 pub mod atomic;
 pub mod bookmarkable;
 mod expect;
+pub mod lease_timing;
 pub mod linearizable;
 mod matching;
 mod observed;
@@ -23,6 +26,7 @@ pub mod reliable;
 mod replay;
 pub mod resumable;
 mod search;
+pub mod sessions;
 pub mod truth;
 pub mod unique;
 pub mod violation;

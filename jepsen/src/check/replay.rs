@@ -122,21 +122,10 @@ fn explain(
     replayed: &mut Replayed,
 ) {
     replayed.unanswered_revisions += 1;
-    if is_end_of_lease(view, model, revision, events, options) {
+    if ended_lease(model, events).is_some_and(|lease| may_end(view, lease, revision, options)) {
         return;
     }
-    let calls: Vec<CallId> = view
-        .unknown_writes
-        .iter()
-        .filter(|(id, call)| {
-            let in_time = view.floors[id.0].revision < revision;
-            in_time
-                && model
-                    .preview(&call.operation)
-                    .is_ok_and(|a| same_changes(&a.events, events))
-        })
-        .map(|(id, _)| *id)
-        .collect();
+    let calls = possible_writers(view, model, revision, events);
     if calls.is_empty() {
         replayed
             .violations
@@ -146,28 +135,37 @@ fn explain(
     }
 }
 
-fn is_end_of_lease(
+/// The calls without an answer that can have made a revision.
+pub(super) fn possible_writers(
     view: &View<'_>,
     model: &mut Model,
     revision: i64,
     events: &[Event],
-    options: &Options,
-) -> bool {
+) -> Vec<CallId> {
+    let unknown = view.unknown_writes.iter().filter(|(id, call)| {
+        let in_time = view.floors[id.0].revision < revision;
+        in_time
+            && model
+                .preview(&call.operation)
+                .is_ok_and(|applied| same_changes(&applied.events, events))
+    });
+    unknown.map(|(id, _)| *id).collect()
+}
+
+/// The lease whose end in the model's state is exactly these events, if there is one.
+pub(super) fn ended_lease(model: &mut Model, events: &[Event]) -> Option<i64> {
     let all_deletes = events
         .iter()
         .all(|event| event.r#type == i32::from(EventType::Delete));
     let first = events.first().and_then(|event| event.kv.as_ref());
-    let Some(first) = first.filter(|_| all_deletes) else {
-        return false;
-    };
-    let lease = model.lease_of(&first.key);
-    if lease == 0 || !may_end(view, lease, revision, options) {
-        return false;
+    let lease = model.lease_of(&first.filter(|_| all_deletes)?.key);
+    if lease == 0 {
+        return None;
     }
     let ended = model.delete_keys_of_lease(lease);
     let same = same_changes(&ended, events);
     model.undo(&ended);
-    same
+    same.then_some(lease)
 }
 
 /// Whether a lease can have ended with this revision.

@@ -119,6 +119,26 @@ pub enum Violation {
         revoke: CallId,
     },
 
+    #[error(
+        "call {call:?} was answered at revision {revision} by a member that had answered {seen_by:?} at {seen} before"
+    )]
+    SessionBack {
+        call: CallId,
+        revision: i64,
+        seen: i64,
+        seen_by: CallId,
+    },
+    #[error(
+        "lease {lease} was gone at {gone} ({evidence}), though {renewal:?} gave it life until {until} at least"
+    )]
+    LeaseEndedEarly {
+        lease: i64,
+        gone: u64,
+        evidence: String,
+        renewal: CallId,
+        until: u64,
+    },
+
     // Watches.
     #[error("{place}: revision {revision} came after {after}")]
     Reordered { place: Place, revision: i64, after: i64 },
