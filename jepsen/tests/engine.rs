@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use jepsen::nemesis::Intensities;
 use jepsen::sim::engine::Engine;
 use jepsen::sim::world::MILLISECOND;
 use jepsen::sim::{Plan, RunReport, run};
@@ -39,7 +40,7 @@ fn one_seed_is_one_trace() {
 fn a_crash_after_any_step_loses_nothing() {
     let short = |step| Plan {
         trouble: 40 * MILLISECOND,
-        crash_every: None,
+        nemesis: Intensities::NONE,
         crash_at_step: Some(step),
         ..Plan::new(5)
     };
@@ -56,7 +57,10 @@ fn a_crash_after_any_step_loses_nothing() {
 
 fn found(plant: impl Fn(u64) -> Engine) {
     let plan = |seed| Plan {
-        crash_every: Some(60 * MILLISECOND),
+        nemesis: Intensities {
+            crash_every: Some(60 * MILLISECOND),
+            ..Intensities::NONE
+        },
         ..Plan::new(seed)
     };
     let report = (0..300)

@@ -4,6 +4,7 @@
 
 mod support;
 
+use jepsen::nemesis::Intensities;
 use jepsen::sim::world::{MILLISECOND, SECOND};
 use jepsen::sim::{Plan, RunReport, run};
 use support::reference::{Bug, Reference};
@@ -49,7 +50,7 @@ fn one_seed_is_one_trace() {
 fn a_crash_after_any_step_loses_nothing() {
     let short = |step| Plan {
         trouble: 60 * MILLISECOND,
-        crash_every: None,
+        nemesis: Intensities::NONE,
         crash_at_step: Some(step),
         ..Plan::new(5)
     };

@@ -1,8 +1,13 @@
-//! Runs the engine in the simulator: `sim [FIRST [COUNT]]` runs COUNT seeds from FIRST on (300 from 0); `sim --trace
-//! SEED` runs one and prints the end of its trace. Each failing seed is printed with the command that repeats it; the
-//! exit code is 1 where one failed, 2 where the arguments make no sense.
+//! Runs the engine in the simulator, on all cores: `sim [--members N] [FIRST [COUNT]]` runs COUNT seeds from FIRST on
+//! (300 from 0), each with the members that the seed says (1, 3 or 5) or with N; `sim [--members N] --trace SEED` runs one
+//! and prints the end of its trace. Each failing seed is printed with the command that repeats it; the exit code is 1
+//! where one failed, 2 where the arguments make no sense.
 
+use std::panic::catch_unwind;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
 
 use jepsen::sim::engine::Engine;
 use jepsen::sim::{Plan, RunReport, run};
@@ -10,14 +15,22 @@ use store::shell::sim::Bugs;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |text: &str| text.parse::<u64>().ok();
+    let mut members = None;
+    if let ["--members", count, ..] = words[..] {
+        match number(count).and_then(|count| usize::try_from(count).ok()) {
+            Some(count @ 1..=MEMBERS_MAX) => members = Some(count),
+            _ => return usage(),
+        }
+        words.drain(..2);
+    }
     match words[..] {
-        ["--trace", seed] => number(seed).map_or_else(usage, trace),
-        [] => many(0, SEEDS),
-        [first] => number(first).map_or_else(usage, |first| many(first, SEEDS)),
+        ["--trace", seed] => number(seed).map_or_else(usage, |seed| trace(members, seed)),
+        [] => many(members, 0, SEEDS),
+        [first] => number(first).map_or_else(usage, |first| many(members, first, SEEDS)),
         [first, count] => match (number(first), number(count)) {
-            (Some(first), Some(count)) => many(first, count),
+            (Some(first), Some(count)) => many(members, first, count),
             _ => usage(),
         },
         _ => usage(),
@@ -25,19 +38,30 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: sim [FIRST [COUNT]] | sim --trace SEED");
+    eprintln!("usage: sim [--members N] [FIRST [COUNT]] | sim [--members N] --trace SEED");
     ExitCode::from(2)
 }
 
-fn one(plan: &Plan) -> RunReport {
-    run(plan, vec![Box::new(Engine::small(plan.seed, Bugs::default()))])
+/// How many members a seed has where nobody says otherwise.
+const fn members_of(seed: u64) -> usize {
+    match seed % 5 {
+        0 => 1,
+        1 | 2 => 5,
+        _ => 3,
+    }
 }
 
-fn trace(seed: u64) -> ExitCode {
-    let report = one(&Plan {
-        trace_lines: TRACE_LINES,
-        ..Plan::new(seed)
-    });
+fn one(members: Option<usize>, seed: u64, trace_lines: usize) -> RunReport {
+    let members = members.unwrap_or(members_of(seed));
+    let plan = Plan {
+        trace_lines,
+        ..Plan::of(members, seed)
+    };
+    run(&plan, Engine::cluster(members, seed, Bugs::default()))
+}
+
+fn trace(members: Option<usize>, seed: u64) -> ExitCode {
+    let report = one(members, seed, TRACE_LINES);
     println!("{report}");
     if report.failures.is_empty() {
         ExitCode::SUCCESS
@@ -46,19 +70,106 @@ fn trace(seed: u64) -> ExitCode {
     }
 }
 
-fn many(first: u64, count: u64) -> ExitCode {
-    let (mut steps, mut crashes, mut failed) = (0, 0, 0);
-    for seed in first..first.saturating_add(count) {
-        let report = one(&Plan::new(seed));
-        steps += report.steps;
-        crashes += report.crashes;
-        if !report.failures.is_empty() {
-            failed += 1;
-            println!("{report}  repeat with: cargo run -p jepsen --bin sim -- --trace {seed}");
-        }
+/// The sum of many runs, to see that they were not asleep.
+#[derive(Default)]
+struct Totals {
+    runs: u64,
+    failed: u64,
+    steps: u64,
+    answers: u64,
+    elections: u64,
+    snapshots: u64,
+    crashes: u64,
+    pauses: u64,
+    partitions: u64,
+    empty_disks: u64,
+    sent: u64,
+    dropped: u64,
+    duplicated: u64,
+}
+
+impl Totals {
+    fn add(&mut self, report: &RunReport) {
+        self.runs += 1;
+        self.failed += u64::from(!report.failures.is_empty());
+        self.steps += report.steps;
+        self.answers += report.answered;
+        self.elections += report.elections;
+        self.snapshots += report.snapshots;
+        self.crashes += report.crashes;
+        self.pauses += report.pauses;
+        self.partitions += report.partitions;
+        self.empty_disks += report.empty_disks;
+        self.sent += report.traffic.sent;
+        self.dropped += report.traffic.dropped;
+        self.duplicated += report.traffic.duplicated;
     }
-    println!("{count} seeds from {first}: {steps} steps, {crashes} crashes, {failed} failed");
-    if failed == 0 {
+
+    fn print(&self, first: u64) {
+        println!(
+            "{} seeds from {first}: {} steps, {} answers, {} elections, {} snapshots installed, {} crashes, \
+             {} pauses, {} partitions, {} empty disks, {} messages ({} lost, {} doubled), {} failed",
+            self.runs,
+            self.steps,
+            self.answers,
+            self.elections,
+            self.snapshots,
+            self.crashes,
+            self.pauses,
+            self.partitions,
+            self.empty_disks,
+            self.sent,
+            self.dropped,
+            self.duplicated,
+            self.failed
+        );
+    }
+}
+
+fn many(members: Option<usize>, first: u64, count: u64) -> ExitCode {
+    let end = first.saturating_add(count);
+    let next = AtomicU64::new(first);
+    let (reports, done) = mpsc::channel();
+    let mut totals = Totals::default();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            let (next, reports) = (&next, reports.clone());
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    // A run that panics is a failed run, and the others go on.
+                    let report = catch_unwind(|| one(members, seed, 0)).ok();
+                    if reports.send((seed, report)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(reports);
+        for (seed, report) in done {
+            let failed = report.as_ref().is_none_or(|report| !report.failures.is_empty());
+            match &report {
+                Some(report) => totals.add(report),
+                None => {
+                    totals.runs += 1;
+                    totals.failed += 1;
+                }
+            }
+            if failed {
+                let members = members.unwrap_or(members_of(seed));
+                let report =
+                    report.map_or_else(|| format!("seed {seed} panicked\n"), |report| report.to_string());
+                println!(
+                    "{report}  repeat with: cargo run -p jepsen --bin sim -- --members {members} --trace {seed}"
+                );
+            }
+        }
+    });
+    totals.print(first);
+    if totals.failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -69,3 +180,5 @@ fn many(first: u64, count: u64) -> ExitCode {
 const SEEDS: u64 = 300;
 /// How much of a trace is printed.
 const TRACE_LINES: usize = 2000;
+/// The most members of a cluster.
+const MEMBERS_MAX: usize = 9;

@@ -31,6 +31,15 @@ struct OpenCall {
     request: Request,
 }
 
+/// The member that a call went to, and which of its lives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Server {
+    /// The member.
+    pub member: MemberNumber,
+    /// Counts its starts.
+    pub life: u64,
+}
+
 /// A client that watches.
 #[derive(Debug)]
 struct Watcher {
@@ -46,6 +55,8 @@ pub struct Clients {
     known: Known,
     callers: Vec<Caller>,
     watchers: Vec<Watcher>,
+    /// By call.
+    servers: Vec<Server>,
     by_token: BTreeMap<Token, usize>,
     by_stream: BTreeMap<StreamId, usize>,
     processes: u64,
@@ -67,6 +78,7 @@ impl Clients {
             },
             callers: Vec::new(),
             watchers: Vec::new(),
+            servers: Vec::new(),
             by_token: BTreeMap::new(),
             by_stream: BTreeMap::new(),
             processes: 0,
@@ -106,15 +118,16 @@ impl Clients {
     }
 
     /// Notes that a caller sends a request to a member.
-    pub fn invoke(&mut self, caller: usize, request: Request, member: MemberNumber, now: Time) -> Token {
+    pub fn invoke(&mut self, caller: usize, request: Request, server: Server, now: Time) -> Token {
         self.tokens += 1;
         let token = Token(self.tokens);
         let this = &mut self.callers[caller];
         let id = self.recorder.invoke(this.process, request.clone(), now);
+        self.servers.push(server);
         this.open = Some(OpenCall {
             token,
             id,
-            member,
+            member: server.member,
             request,
         });
         self.by_token.insert(token, caller);
@@ -144,6 +157,13 @@ impl Clients {
         open.filter(|open| open.member == member)
             .map(|open| open.token)
             .collect()
+    }
+
+    /// The member that an open call went to.
+    #[must_use]
+    pub fn member_of(&self, token: Token) -> Option<MemberNumber> {
+        let caller = &self.callers[*self.by_token.get(&token)?];
+        caller.open.as_ref().map(|open| open.member)
     }
 
     /// How many calls are open.
@@ -241,15 +261,15 @@ impl Clients {
         })
     }
 
-    /// The records; every watcher's events were waited for up to `drained_to`.
+    /// The records, and by call who served it; every watcher's events were waited for up to `drained_to`.
     #[must_use]
-    pub fn finish(self, drained_to: i64) -> (KvHistory, Vec<WatchRecord>) {
+    pub fn finish(self, drained_to: i64) -> (KvHistory, Vec<Server>, Vec<WatchRecord>) {
         let watches = self.watchers.into_iter().map(|watcher| watcher.record);
         let watches = watches.map(|record| WatchRecord {
             drained_to: Some(drained_to),
             ..record
         });
-        (self.recorder.finish(), watches.collect())
+        (self.recorder.finish(), self.servers, watches.collect())
     }
 
     fn new_process(&mut self) -> ProcessId {

@@ -17,12 +17,14 @@ use store::backend::MemoryBackend;
 use store::env::Clock;
 use store::env::fake::{FakeDisk, ManualClock, SeededEntropy};
 use store::error::{Error as StoreError, RequestError, Unavailable};
-use store::shell::sim::{Bugs, SimMember, SimWorld, Step as Part};
-use store::shell::{Settings, Store, WatchRequests, WatchResponses};
+use store::shell::sim::{Bugs, Sent, SimMember, SimWorld, Step as Part};
+use store::shell::{ClusterState, Settings, Store, WatchRequests, WatchResponses};
+use store::types::MemberId;
 
 use super::member::{Member, MemberNumber, Output, Step, StreamId, Token};
 use super::world::Time;
 use crate::history::Outcome;
+use crate::invariants::Seen;
 use crate::model::{Answer, Error, Request, Response};
 use crate::rng::Rng;
 
@@ -31,6 +33,11 @@ type Work<T> = Pin<Box<dyn Future<Output = T>>>;
 /// See the module's description.
 pub struct Engine {
     settings: Settings,
+    /// The ids of all members, by their numbers.
+    members: Arc<[MemberId]>,
+    /// Counts its disks, to give each a seed of its own.
+    disks: u64,
+    seed: u64,
     bugs: Bugs,
     repeats_watch_events: bool,
     disk: FakeDisk,
@@ -56,6 +63,8 @@ struct Running {
     /// After how many watch responses the planted bug repeats one.
     repeat_every: u64,
     watch_responses: u64,
+    /// The panic that it ended with.
+    panicked: Option<String>,
 }
 
 /// A watch stream of a client.
@@ -78,7 +87,15 @@ impl Engine {
     /// A member with an empty disk, and a planted bug perhaps.
     #[must_use]
     pub fn new(seed: u64, settings: Settings, bugs: Bugs) -> Self {
+        let token = &settings.initial_cluster_token;
+        let members = settings
+            .initial_cluster
+            .iter()
+            .map(|(name, urls)| store::membership::Member::bootstrap(name.clone(), urls.clone(), token).id);
         Engine {
+            members: members.collect(),
+            disks: 0,
+            seed,
             settings,
             bugs,
             repeats_watch_events: false,
@@ -95,16 +112,31 @@ impl Engine {
     /// their edges.
     #[must_use]
     pub fn small(seed: u64, bugs: Bugs) -> Self {
-        let mut settings = Settings::new("/data");
-        settings.limits.wal_segment_bytes = 16 << 10;
-        settings.limits.snapshot_log_bytes = 32 << 10;
-        settings.limits.checkpoint_bytes = 2 << 10;
-        settings.limits.checkpoint_interval = Duration::from_millis(100);
-        settings.limits.recent_bytes = 2 << 10;
-        settings.limits.compaction_step_keys = 2;
-        settings.snapshot_count = 50;
-        settings.snapshot_catchup_entries = 20;
-        Engine::new(seed, settings, bugs)
+        Engine::new(seed, small_settings(), bugs)
+    }
+
+    /// So many such members of one cluster.
+    #[must_use]
+    pub fn cluster(members: usize, seed: u64, bugs: Bugs) -> Vec<Box<dyn Member>> {
+        if members == 1 {
+            return vec![Box::new(Engine::small(seed, bugs))];
+        }
+        let named = |number: usize| (format!("m{number}"), vec![format!("http://m{number}:2380")]);
+        let cluster: Vec<_> = (0..members).map(named).collect();
+        let member = |number: usize| {
+            let (name, urls) = cluster[number].clone();
+            let settings = Settings {
+                name,
+                initial_cluster: cluster.clone(),
+                initial_advertise_peer_urls: urls,
+                heartbeat: HEARTBEAT,
+                election: 10 * HEARTBEAT,
+                ..small_settings()
+            };
+            let mut seeds = Rng::stream(seed, MEMBERS_STREAM + number as u64);
+            Box::new(Engine::new(seeds.next_u64(), settings, bugs)) as Box<dyn Member>
+        };
+        (0..members).map(member).collect()
     }
 
     /// Plants one more bug: now and then a watcher gets a response again.
@@ -146,6 +178,7 @@ impl Member for Engine {
             watch_responses: 0,
             ticks: 0,
             told: 0,
+            panicked: None,
         };
         running.tell_applied(&mut self.outputs);
         self.running = Some(running);
@@ -162,12 +195,26 @@ impl Member for Engine {
         self.disk.crash_at(disk_operations);
     }
 
+    fn wipe(&mut self) {
+        assert!(self.running.is_none(), "a disk is lost with the power");
+        self.disks += 1;
+        self.disk = FakeDisk::new(self.seed.wrapping_add(self.disks));
+        self.backend = Arc::new(MemoryBackend::new());
+        self.settings.initial_cluster_state = ClusterState::Existing;
+    }
+
+    fn abandon(&mut self, call: Token) {
+        if let Some(running) = &mut self.running {
+            running.calls.retain(|(token, _)| *token != call);
+        }
+    }
+
     fn call(&mut self, call: Token, request: Request) {
         if let Some(running) = &mut self.running {
             running
                 .calls
                 .push((call, Box::pin(ask(running.store.clone(), request))));
-            running.poll(&mut self.outputs);
+            running.guarded("a call", &mut self.outputs, Running::poll);
         }
     }
 
@@ -183,7 +230,7 @@ impl Member for Engine {
                 }
             });
             stream.requests.push_back(request);
-            running.poll(&mut self.outputs);
+            running.guarded("a watch", &mut self.outputs, Running::poll);
         }
     }
 
@@ -193,8 +240,10 @@ impl Member for Engine {
         }
     }
 
-    fn receive(&mut self, from: MemberNumber, _message: Bytes) {
-        panic!("a single member has no peers, but {from:?} sent something");
+    fn receive(&mut self, from: MemberNumber, message: Bytes) {
+        if let Some(running) = &self.running {
+            running.member.receive(self.members[from.0], message);
+        }
     }
 
     fn tick(&mut self, now: Time) {
@@ -219,27 +268,33 @@ impl Member for Engine {
         let parts: Vec<Part> = parts
             .filter(|part| !by_time.contains(part) || running.due.contains(part))
             .collect();
+        if let Some(reason) = running.panicked.take() {
+            return Step::Died {
+                reason,
+                expected: false,
+            };
+        }
         if parts.is_empty() {
             return Step::Idle;
         }
         let part = *rng.pick(&parts);
         running.due.retain(|due| *due != part);
-        let outputs = &mut self.outputs;
-        // A broken invariant stops a real process; here it ends the member, and what it half did is never looked at.
-        let done = catch_unwind(AssertUnwindSafe(|| {
+        let (members, outputs) = (&self.members, &mut self.outputs);
+        running.guarded(&format!("{part:?}"), outputs, |running, outputs| {
             running.member.step(part);
             running.tell_applied(outputs);
+            running.tell_sends(members, outputs);
             running.poll(outputs);
-        }));
+        });
         if self.disk.crashed() {
             return Step::Died {
                 reason: format!("no power in {part:?}"),
                 expected: true,
             };
         }
-        if let Err(panic) = done {
+        if let Some(reason) = running.panicked.take() {
             return Step::Died {
-                reason: format!("panic in {part:?}: {}", text_of(&*panic)),
+                reason,
                 expected: false,
             };
         }
@@ -255,6 +310,27 @@ impl Member for Engine {
     fn take_outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
     }
+
+    fn raft(&self) -> Option<Seen> {
+        let member = &self.running.as_ref()?.member;
+        let view = member.raft();
+        let log = member.log_from(view.first);
+        Some(Seen { view, log })
+    }
+
+    fn fingerprint(&mut self) -> Option<String> {
+        let store = self.running.as_ref()?.store.clone();
+        let mut hashing = Box::pin(async move { store.hash_kv(0).await });
+        let mut context = Context::from_waker(Waker::noop());
+        match hashing.as_mut().poll(&mut context) {
+            Poll::Ready(Ok(hash)) => Some(format!(
+                "hash {:x} of revision {}, compacted at {}",
+                hash.hash, hash.hash_revision, hash.compact_revision
+            )),
+            Poll::Ready(Err(error)) => Some(error.to_string()),
+            Poll::Pending => None,
+        }
+    }
 }
 
 impl Running {
@@ -265,6 +341,32 @@ impl Running {
                 .map(|at| revision.event(at, true))
                 .collect();
             outputs.push(Output::Applied { events });
+        }
+    }
+
+    /// Does something for the member. A broken invariant stops a real process; here it ends the member, and what it half
+    /// did is never looked at.
+    fn guarded(
+        &mut self,
+        what: &str,
+        outputs: &mut Vec<Output>,
+        work: impl FnOnce(&mut Running, &mut Vec<Output>),
+    ) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self, outputs))) {
+            self.panicked = Some(format!("panic in {what}: {}", text_of(&*panic)));
+        }
+    }
+
+    fn tell_sends(&mut self, members: &[MemberId], outputs: &mut Vec<Output>) {
+        for Sent { to, class, message } in self.member.take_sends() {
+            let number = members.iter().position(|id| *id == to);
+            outputs.push(Output::Send {
+                to: MemberNumber(number.expect("members write to members only")),
+                class,
+                once: true,
+                told: None,
+                message,
+            });
         }
     }
 
@@ -402,6 +504,24 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no text")
 }
 
+/// Settings of a member whose edges are near.
+fn small_settings() -> Settings {
+    let mut settings = Settings::new("/data");
+    settings.limits.wal_segment_bytes = 16 << 10;
+    settings.limits.snapshot_log_bytes = 32 << 10;
+    settings.limits.checkpoint_bytes = 2 << 10;
+    settings.limits.checkpoint_interval = Duration::from_millis(100);
+    settings.limits.recent_bytes = 2 << 10;
+    settings.limits.compaction_step_keys = 2;
+    settings.snapshot_count = 50;
+    settings.snapshot_catchup_entries = 20;
+    settings
+}
+
+/// The heartbeat of a cluster's members: the run's tick.
+const HEARTBEAT: Duration = Duration::from_millis(10);
+/// Keeps the members' seeds apart from other users of the run's.
+const MEMBERS_STREAM: u64 = 1 << 33;
 /// When the simulated machine was switched on.
 const UNIX_MS_START: u64 = 1_700_000_000_000;
 /// How often the working copy is flushed without need.

@@ -7,9 +7,11 @@
 use bytes::Bytes;
 use proto::etcdserverpb::{WatchRequest, WatchResponse};
 use proto::mvccpb::Event;
+use store::env::Class;
 
 use super::world::Time;
 use crate::history::Outcome;
+use crate::invariants::{Seen, Told};
 use crate::model::{Answer, Request};
 use crate::rng::Rng;
 
@@ -68,8 +70,14 @@ pub enum Output {
     Send {
         /// For whom.
         to: MemberNumber,
+        /// By which stream.
+        class: Class,
         /// The encoded message.
         message: Bytes,
+        /// It must not be delivered twice.
+        once: bool,
+        /// What it tells of this member's Raft, where it does.
+        told: Option<Told>,
     },
 }
 
@@ -86,8 +94,14 @@ pub trait Member {
     /// step. A restart disarms it.
     fn arm_crash(&mut self, disk_operations: u64);
 
+    /// Takes its disk too: it comes back with an empty one, told that its cluster runs already.
+    fn wipe(&mut self);
+
     /// Takes a client's call in.
     fn call(&mut self, call: Token, request: Request);
+
+    /// The client of a call has gone; the call may have its effect all the same.
+    fn abandon(&mut self, call: Token);
 
     /// Takes a message of a client's watch stream in; the first one opens the stream.
     fn watch(&mut self, stream: StreamId, request: WatchRequest);
@@ -106,4 +120,14 @@ pub trait Member {
 
     /// Hands over what there is to tell, in order.
     fn take_outputs(&mut self) -> Vec<Output>;
+
+    /// Where its Raft stands, where it runs and has one.
+    fn raft(&self) -> Option<Seen> {
+        None
+    }
+
+    /// A fingerprint of its state, for comparing members that stand at one index.
+    fn fingerprint(&mut self) -> Option<String> {
+        None
+    }
 }

@@ -1,6 +1,8 @@
 //! What a run does: data only, so that a failure is a commit and a plan.
 
 use super::world::{MILLISECOND, SECOND, Time};
+use crate::nemesis::Intensities;
+use crate::rng::Rng;
 use crate::traffic::Mix;
 
 /// What a run does. Together with the commit it is the run.
@@ -16,20 +18,37 @@ pub struct Plan {
     pub mix: Mix,
     /// How long there is traffic and trouble.
     pub trouble: Time,
-    /// The mean time between two crashes.
-    pub crash_every: Option<Time>,
+    /// What goes wrong meanwhile.
+    pub nemesis: Intensities,
     /// Crash a member right after this many steps of the run, whatever else happens.
     pub crash_at_step: Option<u64>,
+    /// The shortest and the longest time that a caller waits for an answer.
+    pub patience: (Time, Time),
     /// How long everything may take to be well again.
     pub settle_within: Time,
+    /// Wait in the end for all leases to expire.
+    pub await_leases: bool,
     /// How many of the last lines of the trace to keep.
     pub trace_lines: usize,
 }
 
 impl Plan {
-    /// The usual run of a seed.
+    /// The usual run of a seed with one member.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Plan::of(1, seed)
+    }
+
+    /// The usual run of a seed with so many members.
+    #[must_use]
+    pub fn of(members: usize, seed: u64) -> Self {
+        let patience = if members == 1 {
+            (8 * SECOND, 8 * SECOND)
+        } else {
+            // Shorter than the store's own: its errors come only now and then, and callers have more to ask.
+            let longest = [100 * MILLISECOND, SECOND, 8 * SECOND];
+            (20 * MILLISECOND, *Rng::stream(seed, STREAM).pick(&longest))
+        };
         Plan {
             seed,
             callers: 5,
@@ -38,11 +57,16 @@ impl Plan {
                 lease_ttl_max: 3,
                 ..Mix::default()
             },
-            trouble: 2 * SECOND,
-            crash_every: Some(150 * MILLISECOND),
+            trouble: if members == 1 { 2 * SECOND } else { 4 * SECOND },
+            nemesis: Intensities::draw(seed, members),
             crash_at_step: None,
+            patience,
             settle_within: 20 * SECOND,
+            await_leases: members > 1 && seed.is_multiple_of(4),
             trace_lines: 0,
         }
     }
 }
+
+/// Keeps the plan's draws apart from those of the clients.
+const STREAM: u64 = (1 << 32) + 1;

@@ -2,15 +2,41 @@
 
 use std::fmt;
 
+use proto::mvccpb::Event;
+
+use super::clients::Server;
 use super::member::MemberNumber;
+use super::network::Traffic;
+use super::world::Time;
+use crate::check::lease_timing::Times;
 use crate::check::{self, KvHistory, Options, Truth, Violation};
 use crate::history::WatchRecord;
+use crate::invariants::Breach;
 
 /// What a run can fail by.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Failure {
     /// The record contradicts a guarantee.
     Violation(Violation),
+    /// Raft's promises to itself are broken.
+    Breach(Breach),
+    /// Two members applied different events as one revision.
+    Diverged {
+        /// Which revision.
+        revision: i64,
+        /// Who applied it first.
+        first: MemberNumber,
+        /// Who applied it otherwise.
+        second: MemberNumber,
+        /// As what the first.
+        was: Vec<Event>,
+        /// As what the second.
+        is: Vec<Event>,
+    },
+    /// Two members stand at one index with different states.
+    StatesDiffer([(MemberNumber, String); 2]),
+    /// Leases that nobody renews any more do not expire.
+    LeasesLeft(Vec<i64>),
     /// The checker of linearizability could not judge.
     Undecided,
     /// A member could not start on its own disk.
@@ -21,10 +47,12 @@ pub enum Failure {
     NoProgress {
         /// Calls still open.
         open_calls: usize,
-        /// Whether the last write was answered and read back.
-        probed: bool,
+        /// What was waited for.
+        phase: String,
         /// Whether all watchers had what they are owed.
         watchers_caught_up: bool,
+        /// Where the members stand.
+        stands: Vec<String>,
     },
 }
 
@@ -33,6 +61,8 @@ pub enum Failure {
 pub struct RunReport {
     /// Its seed.
     pub seed: u64,
+    /// Its members.
+    pub members: usize,
     /// The hash of its trace.
     pub trace: u64,
     /// The end of its trace.
@@ -43,6 +73,18 @@ pub struct RunReport {
     pub steps: u64,
     /// Crashes of all members.
     pub crashes: u64,
+    /// Pauses of all members.
+    pub pauses: u64,
+    /// Partitions of the network.
+    pub partitions: u64,
+    /// Members that lost their disks.
+    pub empty_disks: u64,
+    /// Terms with a leader.
+    pub elections: u64,
+    /// Snapshots that a member installed from another.
+    pub snapshots: u64,
+    /// What the network did.
+    pub traffic: Traffic,
     /// Answered calls.
     pub answered: u64,
     /// The newest revision.
@@ -55,10 +97,20 @@ impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} steps, {} crashes, {} answers, revision {}, {} watch events, trace {:016x}, {} failures",
+            "seed {}, {} members: {} steps, {} elections, {} snapshots, {} crashes, {} pauses, {} partitions, \
+             {} empty disks, {} of {} messages lost, {} answers, revision {}, {} watch events, trace {:016x}, \
+             {} failures",
             self.seed,
+            self.members,
             self.steps,
+            self.elections,
+            self.snapshots,
             self.crashes,
+            self.pauses,
+            self.partitions,
+            self.empty_disks,
+            self.traffic.dropped,
+            self.traffic.sent,
             self.answered,
             self.revisions,
             self.watch_events,
@@ -71,6 +123,7 @@ impl fmt::Display for RunReport {
         for failure in self.failures.iter().take(SHOWN_MAX) {
             let text = match failure {
                 Failure::Violation(violation) => violation.to_string(),
+                Failure::Breach(breach) => breach.to_string(),
                 other => format!("{other:?}"),
             };
             // One bug makes many contradictions, and answers can be long: the first of each tell enough.
@@ -89,10 +142,16 @@ impl fmt::Display for RunReport {
 pub struct Record {
     /// The calls.
     pub history: KvHistory,
+    /// By call: who served it.
+    pub servers: Vec<Server>,
     /// The watchers.
     pub watches: Vec<WatchRecord>,
     /// What the members applied.
     pub truth: Truth,
+    /// By revision from 2 on: when it was first applied, and by whom.
+    pub applied: Vec<(Time, MemberNumber)>,
+    /// How fast the fastest clock may have run, in percent of true time.
+    pub clock_percent_max: u64,
 }
 
 /// Judges the record of a run.
@@ -104,11 +163,16 @@ pub fn judge(record: &Record) -> Vec<Failure> {
     if report.undecided {
         failures.push(Failure::Undecided);
     }
-    failures.extend(
-        check::watches(&record.watches, truth)
-            .into_iter()
-            .map(Failure::Violation),
-    );
+    let times = Times {
+        applied: &record.applied.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+        clock_percent_max: record.clock_percent_max,
+    };
+    let more = [
+        check::sessions::check(&record.history, &record.servers),
+        check::lease_timing::check(&record.history, truth, &times),
+        check::watches(&record.watches, truth),
+    ];
+    failures.extend(more.into_iter().flatten().map(Failure::Violation));
     failures
 }
 

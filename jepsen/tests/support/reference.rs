@@ -392,6 +392,12 @@ impl Member for Reference {
         self.disk_operations_left = Some(disk_operations);
     }
 
+    fn wipe(&mut self) {
+        panic!("the only member never loses its disk");
+    }
+
+    fn abandon(&mut self, _call: Token) {}
+
     fn call(&mut self, call: Token, request: Request) {
         if let Err(error) = self.model.check_shape(&request) {
             return self.outputs.push(Output::Answer {

@@ -1,0 +1,90 @@
+//! What goes wrong in a run, as the nemesis orders it, and the end of it.
+
+use super::{Happening, Phase, Run};
+use crate::nemesis::{self, Order, Sight, Trouble};
+use crate::sim::member::MemberNumber;
+
+impl Run<'_> {
+    pub(super) fn plan_trouble(&mut self, trouble: Trouble) {
+        if let Some(after) = nemesis::next(trouble, &self.plan.nemesis, &mut self.world.rng) {
+            self.world.after(after, Happening::Trouble(trouble));
+        }
+    }
+
+    pub(super) fn trouble(&mut self, trouble: Trouble) {
+        if self.phase != Phase::Trouble {
+            return;
+        }
+        let sight = Sight {
+            up: self.members.iter().map(|slot| slot.up).collect(),
+            leader: self.invariants.leader(),
+            recovering: self.recovering.is_some(),
+        };
+        for order in nemesis::strike(trouble, &self.plan.nemesis, &sight, &mut self.world.rng) {
+            self.obey(order);
+        }
+        self.plan_trouble(trouble);
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Crash { member, away } => self.crash(member, away),
+            Order::Arm {
+                member,
+                disk_operations,
+            } => {
+                if self.members[member.0].up {
+                    self.world
+                        .note(format_args!("m{} is armed: {disk_operations}", member.0));
+                    self.members[member.0].member.arm_crash(disk_operations);
+                }
+            }
+            Order::Pause { member, away } => {
+                let slot = &mut self.members[member.0];
+                if slot.up && slot.paused.is_none() {
+                    self.counts.pauses += 1;
+                    let pause = self.counts.pauses;
+                    slot.paused = Some(pause);
+                    self.world.note(format_args!("m{} stands still", member.0));
+                    self.world.after(away, Happening::Resume(member, pause));
+                }
+            }
+            Order::Block { links, away } => {
+                self.counts.partitions += 1;
+                self.world.note(format_args!("blocked: {links:?}"));
+                self.network.block(links);
+                self.world.after(away, Happening::Unblock(self.counts.partitions));
+            }
+            Order::Wipe { member, away } => {
+                if self.members[member.0].up {
+                    self.counts.empty_disks += 1;
+                    self.crash(member, away);
+                    self.world.note(format_args!("m{} loses its disk", member.0));
+                    self.members[member.0].member.wipe();
+                    self.invariants.wiped(member);
+                    self.recovering = Some((member, self.invariants.committed()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn unblock(&mut self, partition: u64) {
+        if self.counts.partitions == partition {
+            self.world.note(format_args!("no link is blocked"));
+            self.network.block(std::collections::BTreeSet::new());
+        }
+    }
+
+    /// From here on nothing goes wrong, and all must become well.
+    pub(super) fn peace(&mut self) {
+        self.world.note(format_args!("peace"));
+        self.phase = Phase::Settling;
+        self.network.heal();
+        for number in (0..self.members.len()).map(MemberNumber) {
+            if let Some(pause) = self.members[number.0].paused {
+                self.resume(number, pause);
+            }
+            self.start(number);
+        }
+    }
+}
