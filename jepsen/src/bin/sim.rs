@@ -179,6 +179,6 @@ fn many(members: Option<usize>, first: u64, count: u64) -> ExitCode {
 /// How many seeds are run where nobody says otherwise.
 const SEEDS: u64 = 300;
 /// How much of a trace is printed.
-const TRACE_LINES: usize = 2000;
+const TRACE_LINES: usize = 20_000;
 /// The most members of a cluster.
 const MEMBERS_MAX: usize = 9;

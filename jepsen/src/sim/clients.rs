@@ -261,14 +261,11 @@ impl Clients {
         })
     }
 
-    /// The records, and by call who served it; every watcher's events were waited for up to `drained_to`.
+    /// The records, and by call who served it; every watcher's events were waited for up to `drained_to`, where they were.
     #[must_use]
-    pub fn finish(self, drained_to: i64) -> (KvHistory, Vec<Server>, Vec<WatchRecord>) {
+    pub fn finish(self, drained_to: Option<i64>) -> (KvHistory, Vec<Server>, Vec<WatchRecord>) {
         let watches = self.watchers.into_iter().map(|watcher| watcher.record);
-        let watches = watches.map(|record| WatchRecord {
-            drained_to: Some(drained_to),
-            ..record
-        });
+        let watches = watches.map(|record| WatchRecord { drained_to, ..record });
         (self.recorder.finish(), self.servers, watches.collect())
     }
 

@@ -17,14 +17,14 @@ use store::backend::MemoryBackend;
 use store::env::Clock;
 use store::env::fake::{FakeDisk, ManualClock, SeededEntropy};
 use store::error::{Error as StoreError, RequestError, Unavailable};
-use store::shell::sim::{Bugs, Sent, SimMember, SimWorld, Step as Part};
+use store::shell::sim::{Bugs, Sent, SimMember, SimWorld, Step as Part, describe, is_proposal, tells};
 use store::shell::{ClusterState, Settings, Store, WatchRequests, WatchResponses};
 use store::types::MemberId;
 
 use super::member::{Member, MemberNumber, Output, Step, StreamId, Token};
 use super::world::Time;
 use crate::history::Outcome;
-use crate::invariants::Seen;
+use crate::invariants::{Seen, Told};
 use crate::model::{Answer, Error, Request, Response};
 use crate::rng::Rng;
 
@@ -318,6 +318,10 @@ impl Member for Engine {
         Some(Seen { view, log })
     }
 
+    fn describe(&self, message: &Bytes) -> String {
+        describe(message)
+    }
+
     fn fingerprint(&mut self) -> Option<String> {
         let store = self.running.as_ref()?.store.clone();
         let mut hashing = Box::pin(async move { store.hash_kv(0).await });
@@ -363,8 +367,8 @@ impl Running {
             outputs.push(Output::Send {
                 to: MemberNumber(number.expect("members write to members only")),
                 class,
-                once: true,
-                told: None,
+                once: is_proposal(&message),
+                told: tells(&message).map(|(term, vote)| Told { term, vote }),
                 message,
             });
         }

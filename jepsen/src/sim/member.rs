@@ -126,6 +126,11 @@ pub trait Member {
         None
     }
 
+    /// A message in one short line, for traces.
+    fn describe(&self, message: &Bytes) -> String {
+        format!("{} bytes", message.len())
+    }
+
     /// A fingerprint of its state, for comparing members that stand at one index.
     fn fingerprint(&mut self) -> Option<String> {
         None

@@ -214,7 +214,8 @@ impl<'a> Run<'a> {
             });
         }
         let answered = self.clients.answered();
-        let (history, servers, watches) = self.clients.finish(self.truth.last());
+        let drained_to = (self.phase == Phase::Done).then_some(self.truth.last());
+        let (history, servers, watches) = self.clients.finish(drained_to);
         let record = Record {
             history,
             servers,

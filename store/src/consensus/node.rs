@@ -436,6 +436,12 @@ impl Node {
         }
     }
 
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        Term(self.raw.raft.term)
+    }
+
     /// Whom it voted for in the current term; nobody is 0.
     #[must_use]
     pub fn vote(&self) -> MemberId {

@@ -7,6 +7,8 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::env::Class;
 use crate::types::MemberId;
+#[cfg(any(test, feature = "sim"))]
+use crate::types::Term;
 
 /// One Raft message.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -73,6 +75,42 @@ impl RaftMessage {
     #[must_use]
     pub fn is_proposal(&self) -> bool {
         self.kind == MessageType::MsgPropose as i32
+    }
+
+    /// The term that its sender is in, and whom it votes for in that term, as far as the message tells.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn tells(&self) -> Option<(Term, Option<MemberId>)> {
+        let vote = match sent_type(self.kind)? {
+            // About a term that nobody is in yet.
+            MessageType::MsgRequestPreVote | MessageType::MsgRequestPreVoteResponse => return None,
+            MessageType::MsgRequestVote => Some(MemberId(self.from)),
+            MessageType::MsgRequestVoteResponse if !self.reject => Some(MemberId(self.to)),
+            _ => None,
+        };
+        // A proposal passed on belongs to no term.
+        (self.term != 0).then_some((Term(self.term), vote))
+    }
+
+    /// The message in one short line, for traces.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let kind = sent_type(self.kind).map_or_else(|| self.kind.to_string(), |kind| format!("{kind:?}"));
+        let entries: Vec<_> = self
+            .entries
+            .iter()
+            .map(|entry| format!("{}@{}", entry.index, entry.term))
+            .collect();
+        let refused = if self.reject {
+            format!(" refused, hint {}", self.reject_hint)
+        } else {
+            String::new()
+        };
+        format!(
+            "{kind} term {} after {}@{} commit {} entries {entries:?}{refused}",
+            self.term, self.index, self.log_term, self.commit
+        )
     }
 }
 

@@ -245,7 +245,7 @@ impl Member {
     pub(super) fn raft(&self) -> super::sim::RaftView {
         let role = self.node.role();
         super::sim::RaftView {
-            term: role.term,
+            term: self.node.term(),
             part: self.node.part(),
             leader: role.leader,
             vote: self.node.vote(),

@@ -97,6 +97,11 @@ impl Run<'_> {
 
     /// Sends something to a member. To one without power nothing comes; for one that stands still it waits.
     pub(super) fn input(&mut self, number: MemberNumber, input: Input) {
+        if let Input::Message { from, message } = &input {
+            let message = self.members[number.0].member.describe(message);
+            self.world
+                .note(format_args!("m{} <- m{} {message}", number.0, from.0));
+        }
         let slot = &mut self.members[number.0];
         if slot.runs() {
             slot.take(input);
@@ -212,7 +217,16 @@ impl Run<'_> {
 
     pub(super) fn outputs(&mut self, from: MemberNumber) {
         for output in self.members[from.0].member.take_outputs() {
-            self.world.note(format_args!("m{} {output:?}", from.0));
+            match &output {
+                Output::Send {
+                    to, class, message, ..
+                } => {
+                    let message = self.members[from.0].member.describe(message);
+                    self.world
+                        .note(format_args!("m{} -> m{} {class:?} {message}", from.0, to.0));
+                }
+                other => self.world.note(format_args!("m{} {other:?}", from.0)),
+            }
             match output {
                 Output::Answer { call, outcome } => self.end_call(call, outcome),
                 Output::Watch { stream, response } => {
