@@ -11,7 +11,10 @@
 )]
 
 mod client;
+mod cluster;
+mod ledger;
 mod ports;
+mod proxy;
 mod random;
 mod requests;
 mod server;
@@ -21,10 +24,13 @@ mod watch;
 use std::time::Duration;
 
 pub(crate) use client::{Client, assert_status};
+pub(crate) use cluster::{Cluster, initial_cluster};
+pub(crate) use ledger::*;
 pub(crate) use ports::Ports;
+pub(crate) use proxy::Cut;
 pub(crate) use random::Random;
 pub(crate) use requests::*;
-pub(crate) use server::{HttpAnswer, Server, http_get, program, runs_taffrail, wait_until};
+pub(crate) use server::{HttpAnswer, Seat, Server, http_get, program, runs_taffrail, wait_until};
 pub(crate) use skip::{needs, needs_etcdctl, skip};
 pub(crate) use watch::{WatchStream, keys_of, showed};
 

@@ -32,6 +32,17 @@ pub(crate) struct Server {
     dir: TempDir,
     flags: Vec<String>,
     wrapper: Vec<String>,
+    seat: Option<Seat>,
+}
+
+/// What one of several members is told about itself and the others.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    pub(crate) name: String,
+    /// The peer URL that the others dial; what the process listens on may be another.
+    pub(crate) advertised: String,
+    /// As in the flag: `name=url,name=url`.
+    pub(crate) initial_cluster: String,
 }
 
 impl Server {
@@ -58,7 +69,18 @@ impl Server {
                 .expect("a temporary directory"),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             wrapper: Vec::new(),
+            seat: None,
         }
+    }
+
+    /// Makes it a member of a larger cluster; without this it is a cluster of its own.
+    pub(crate) fn sit(&mut self, seat: Seat) {
+        self.seat = Some(seat);
+    }
+
+    /// Gives it another flag from the next start on; of one given twice the last counts.
+    pub(crate) fn add_flag(&mut self, flag: &str) {
+        self.flags.push(flag.to_owned());
     }
 
     /// Has the program run by another one, which becomes it.
@@ -110,23 +132,24 @@ impl Server {
                 command.env_remove(name);
             }
         }
-        let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.ports.peer));
+        let (client, peer) = (self.endpoint(), self.peer_url());
+        command.arg("--data-dir").arg(self.data_dir());
+        if let Some(seat) = &self.seat {
+            command.args(["--name", &seat.name]);
+        }
+        let advertised = self.seat.as_ref().map_or(&peer, |seat| &seat.advertised);
+        let alone = format!("default={peer}");
+        let initial_cluster = self.seat.as_ref().map_or(&alone, |seat| &seat.initial_cluster);
         command
-            .arg("--data-dir")
-            .arg(self.data_dir())
             .args([
                 "--listen-client-urls",
                 &client,
                 "--advertise-client-urls",
                 &client,
             ])
-            .args([
-                "--listen-peer-urls",
-                &peer,
-                "--initial-advertise-peer-urls",
-                &peer,
-            ])
-            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(["--listen-peer-urls", &peer])
+            .args(["--initial-advertise-peer-urls", advertised])
+            .args(["--initial-cluster", initial_cluster])
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -176,8 +199,33 @@ impl Server {
 
     /// Sends SIGTERM and does not wait.
     pub(crate) fn signal_term(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Stops the process in its tracks, as SIGSTOP does, and waits until it stands.
+    pub(crate) fn suspend(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.pid());
+        wait_until("the process stands", || {
+            let stat = fs::read_to_string(&stat).expect("the process exists");
+            // The state is the word behind the name, which stands in brackets.
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        });
+    }
+
+    /// Lets a suspended process go on.
+    pub(crate) fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(self.child.as_ref().expect("the server runs"));
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the process is ours");
+        rustix::process::kill_process(pid, signal).expect("the process is ours");
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Whether the process has ended by itself.
@@ -217,6 +265,11 @@ impl Server {
 
     pub(crate) fn client_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.ports.client))
+    }
+
+    /// The URL on which it listens for other members.
+    pub(crate) fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.peer)
     }
 
     pub(crate) fn ports(&self) -> &Ports {
