@@ -169,19 +169,14 @@ impl Client {
 
     /// One renewal on a stream of its own.
     pub(crate) async fn keep_alive(&self, id: i64) -> LeaseKeepAliveResponse {
+        self.try_keep_alive(id).await.expect("keepalive succeeds")
+    }
+
+    pub(crate) async fn try_keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
         let requests = tokio_stream::iter([LeaseKeepAliveRequest { id }]);
-        let mut answers = self
-            .lease
-            .clone()
-            .lease_keep_alive(requests)
-            .await
-            .expect("keepalive succeeds")
-            .into_inner();
-        answers
-            .message()
-            .await
-            .expect("keepalive answers")
-            .expect("one answer for one request")
+        let mut answers = self.lease.clone().lease_keep_alive(requests).await?.into_inner();
+        let answer = answers.message().await?;
+        Ok(answer.expect("one answer for one request"))
     }
 
     pub(crate) async fn hash_kv(&self, revision: i64) -> HashKvResponse {

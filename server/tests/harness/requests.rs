@@ -176,6 +176,18 @@ pub(crate) fn txn_answer(answer: &ResponseOp) -> &TxnResponse {
     }
 }
 
+/// A call that shall fail at once where no leader is known.
+pub(crate) fn demand_leader<T>(message: T) -> tonic::Request<T> {
+    with_leader_demand(tonic::Request::new(message))
+}
+
+/// The same for a request that is made already.
+pub(crate) fn with_leader_demand<T>(mut request: tonic::Request<T>) -> tonic::Request<T> {
+    let value = tonic::metadata::MetadataValue::from_static("true");
+    request.metadata_mut().insert("hasleader", value);
+    request
+}
+
 /// The revision in a header that must be there.
 #[track_caller]
 pub(crate) fn header_revision(header: &Option<ResponseHeader>) -> i64 {

@@ -8,7 +8,7 @@ use proto::mvccpb::Event;
 use proto::mvccpb::event::EventType;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Status;
+use tonic::{Request, Status};
 
 use super::requests::text;
 use super::{Client, PATIENCE};
@@ -20,13 +20,22 @@ pub(crate) struct WatchStream {
     responses: mpsc::UnboundedReceiver<Result<WatchResponse, Status>>,
 }
 
+/// The opening request of a stream.
+pub(crate) type Outgoing = Request<UnboundedReceiverStream<WatchRequest>>;
+
 impl WatchStream {
     pub(crate) fn open(client: &Client) -> WatchStream {
+        WatchStream::open_as(client, |request| request)
+    }
+
+    /// A stream whose opening request is made up by the caller, with metadata say.
+    pub(crate) fn open_as(client: &Client, prepare: impl FnOnce(Outgoing) -> Outgoing) -> WatchStream {
         let (requests, outgoing) = mpsc::unbounded_channel();
+        let outgoing = prepare(Request::new(UnboundedReceiverStream::new(outgoing)));
         let (incoming, responses) = mpsc::unbounded_channel();
         let mut watch = client.watch.clone();
         tokio::spawn(async move {
-            let mut stream = match watch.watch(UnboundedReceiverStream::new(outgoing)).await {
+            let mut stream = match watch.watch(outgoing).await {
                 Ok(response) => response.into_inner(),
                 Err(status) => return drop(incoming.send(Err(status))),
             };
