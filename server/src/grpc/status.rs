@@ -236,7 +236,7 @@ mod tests {
                 "RangeStream does not support revision filters",
             ),
         ];
-        let unavailable: [(Unavailable, Code, &str); 7] = [
+        let unavailable: [(Unavailable, Code, &str); 8] = [
             (Unavailable::NoLeader, Code::Unavailable, "etcdserver: no leader"),
             (
                 Unavailable::LeaderChanged,
