@@ -137,6 +137,14 @@ pub(super) async fn open(
     Ok(shared)
 }
 
+/// Whether the data folder holds a member already; a new one is to be founded, or to join a cluster.
+///
+/// # Errors
+/// Those of listing the folder.
+pub fn has_data(settings: &Settings) -> Result<bool, OpenError> {
+    Ok(Wal::exists(&RealDisk, &Folders::new(&settings.data_dir).wal)?)
+}
+
 /// Takes the folder for this process, after refusing one that is not ours to touch.
 pub(super) fn lock(world: &World, settings: &Settings) -> Result<Box<dyn DirLock>, OpenError> {
     let folders = Folders::new(&settings.data_dir);

@@ -45,6 +45,7 @@ mod streams;
 mod tests;
 mod transfers;
 
+pub use bootstrap::has_data;
 pub use handle::Store;
 pub use metrics::{DISK_BUCKETS_S, HistogramValue, Metrics, TRANSFER_BUCKETS_S, TransferValues};
 pub use open_error::OpenError;

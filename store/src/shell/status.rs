@@ -4,8 +4,10 @@ use std::sync::atomic::Ordering;
 
 use proto::etcdserverpb::{AlarmMember, AlarmType, ResponseHeader};
 
+use super::handle::Store;
 use super::metrics::Metrics;
 use super::shared::Shared;
+use crate::env::Instant;
 use crate::types::{Index, MemberId, Term};
 
 /// A member's own view of itself at one moment.
@@ -33,6 +35,14 @@ pub struct Status {
     pub alarms: Vec<AlarmMember>,
     /// The cluster's version as major.minor.patch, once decided.
     pub cluster_version: Option<String>,
+}
+
+impl Store {
+    /// The time by the store's clock: what a transport needs for `connected_since`.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
 }
 
 pub(super) fn status(shared: &Shared) -> Status {
