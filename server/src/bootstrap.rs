@@ -1,9 +1,11 @@
-//! The ordered start: bind every socket, so that a taken port is found before anything is touched; open the store;
-//! wait until it can serve; serve; say so.
+//! The ordered start: bind every socket, so that a taken port is found before anything is touched; serve peers, who
+//! may need this member before it can serve itself; on an empty disk, ask them whether it may start; open the store;
+//! serve probes; wait until there is a cluster to serve, but not for ever; serve clients; say so.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use store::{OpenError, Store};
 use tokio::net::{TcpListener, TcpSocket};
@@ -15,6 +17,8 @@ use crate::core::{self, Core};
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
 use crate::metrics::HealthCounts;
+use crate::peer::discover::{self, DiscoverError};
+use crate::peer::{Home, Identity, Peers, accept};
 use crate::placement::Placement;
 use crate::shutdown::{self, Signals};
 
@@ -25,6 +29,8 @@ pub(crate) enum Failure {
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot open the store in {directory}")]
     Open { directory: String, source: OpenError },
+    #[error(transparent)]
+    Discover(#[from] DiscoverError),
     #[error("cannot start a thread or an event loop")]
     Runtime(#[source] io::Error),
     #[error("the store met a fatal error: {0}")]
@@ -46,50 +52,125 @@ pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
 async fn start(settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::catch().map_err(Failure::Runtime)?;
     announce(&settings);
-    let listeners = bind_all(&settings)?;
-    let directory = settings.store.data_dir.display().to_string();
-    let election = settings.store.election;
+    let listeners = Listeners::bind(&settings)?;
+    let peers = Peers::new(settings.connection.message_bytes_max);
+    let shared_store = Arc::new(OnceLock::new());
+    for listener in listeners.peer {
+        tokio::spawn(accept::serve(listener, peers.clone(), shared_store.clone()));
+    }
     let opened = tokio::select! {
-        opened = Store::open(settings.store.clone()) => opened,
+        opened = open(&settings, &peers) => opened,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the store was open");
             return Ok(());
         }
     };
-    let store = opened.map_err(|source| Failure::Open { directory, source })?;
+    let store = opened?;
+    // Set once, here.
+    let _ = shared_store.set(store.clone());
+    attach(&peers, &store);
     let (stopping, stopping_seen) = watch::channel(false);
-    tokio::select! {
-        biased;
-        fatal = store.failed() => return Err(Failure::Fatal(fatal)),
-        ready = store.ready() => ready.map_err(|error| Failure::Fatal(error.to_string()))?,
-        signal = signals.next() => {
-            tracing::info!(signal, "stopping before the member was ready");
-            drop(stopping_seen);
-            shutdown::stop(&store, stopping, signals).await;
-            return Ok(());
-        }
-    }
     let (leaderless, leaderless_seen) = watch::channel(false);
-    tokio::spawn(core::watch_leader(store.clone(), election, leaderless));
-    let cores = cores(&store, &settings, &leaderless_seen, &stopping_seen);
+    tokio::spawn(core::watch_leader(
+        store.clone(),
+        settings.store.election,
+        leaderless,
+    ));
+    let cores = cores(&store, &settings, &peers, &leaderless_seen, &stopping_seen);
     let placement = Arc::new(Placement::start(cores).map_err(Failure::Runtime)?);
-    for (listener, role) in listeners {
-        let (placement, stopping) = (placement.clone(), stopping_seen.clone());
-        tokio::spawn(async move { placement.accept(listener, role, stopping).await });
-    }
+    let serve = |listeners: Vec<TcpListener>, role| {
+        for listener in listeners {
+            let (placement, stopping) = (placement.clone(), stopping_seen.clone());
+            tokio::spawn(async move { placement.accept(listener, role, stopping).await });
+        }
+    };
+    serve(listeners.metrics, Role::Metrics);
+    let end = tokio::select! {
+        biased;
+        fatal = store.failed() => End::Fatal(fatal),
+        ready = await_cluster(&store) => ready,
+        signal = signals.next() => End::Signal(signal),
+    };
+    let end = match end {
+        End::Never => {
+            serve(listeners.client, Role::Client);
+            announce_service(&store);
+            tokio::select! {
+                signal = signals.next() => End::Signal(signal),
+                fatal = store.failed() => End::Fatal(fatal),
+            }
+        }
+        end => end,
+    };
     drop((placement, stopping_seen));
-    let member_id = store.member_id().to_string();
-    let cluster_id = store.cluster_id().to_string();
-    tracing::info!(member_id, cluster_id, "ready to serve client requests");
-    notify_service_manager();
-    tokio::select! {
-        signal = signals.next() => {
+    match end {
+        End::Fatal(fatal) => Err(Failure::Fatal(fatal)),
+        End::Signal(signal) => {
             tracing::info!(signal, "stopping");
-            shutdown::stop(&store, stopping, signals).await;
+            shutdown::stop(&store, &peers, stopping, signals).await;
             Ok(())
         }
-        fatal = store.failed() => Err(Failure::Fatal(fatal)),
+        End::Never => unreachable!("a member serves until something ends it"),
     }
+}
+
+/// What ends a member's service.
+enum End {
+    /// Nothing yet.
+    Never,
+    Signal(&'static str),
+    Fatal(String),
+}
+
+/// Opens the store, after asking the other members where the disk is empty.
+async fn open(settings: &Settings, peers: &Peers) -> Result<Store, Failure> {
+    let directory = settings.store.data_dir.display().to_string();
+    let failed = |source| Failure::Open {
+        directory: directory.clone(),
+        source,
+    };
+    let mut settings = settings.store.clone();
+    if !store::shell::has_data(&settings).map_err(failed)? {
+        discover::prepare(&mut settings).await?;
+    }
+    Store::open_with(settings, Arc::new(peers.clone()))
+        .await
+        .map_err(failed)
+}
+
+/// Connects the store and the transport.
+fn attach(peers: &Peers, store: &Store) {
+    let (receiver, clock) = (store.clone(), store.clone());
+    peers.attach(Home {
+        identity: Identity {
+            cluster: store.cluster_id(),
+            member: store.member_id(),
+        },
+        receive: Box::new(move |from, message| receiver.receive(from, message)),
+        now: Box::new(move || clock.now()),
+    });
+}
+
+/// Waits until requests can be served. Without a cluster for long, clients are served all the same, as by etcd: so
+/// they hear what is wrong.
+async fn await_cluster(store: &Store) -> End {
+    match tokio::time::timeout(CLUSTER_WAIT_MAX, store.ready()).await {
+        Ok(Ok(())) => End::Never,
+        Ok(Err(error)) => End::Fatal(error.to_string()),
+        Err(_) => {
+            tracing::warn!(
+                waited_s = CLUSTER_WAIT_MAX.as_secs(),
+                "no leader yet: serving clients without a cluster"
+            );
+            End::Never
+        }
+    }
+}
+
+fn announce_service(store: &Store) {
+    let (member_id, cluster_id) = (store.member_id().to_string(), store.cluster_id().to_string());
+    tracing::info!(member_id, cluster_id, "ready to serve client requests");
+    notify_service_manager();
 }
 
 fn announce(settings: &Settings) {
@@ -108,23 +189,31 @@ fn announce(settings: &Settings) {
     );
 }
 
-fn bind_all(settings: &Settings) -> Result<Vec<(TcpListener, Role)>, Failure> {
-    let roles = [
-        (&settings.listen_client, Role::Client),
-        (&settings.listen_peer, Role::Peer),
-        (&settings.listen_metrics, Role::Metrics),
-    ];
-    let mut listeners = Vec::new();
-    for (addresses, role) in roles {
-        for &address in addresses {
-            let listener = bind(address).map_err(|source| Failure::Listen { address, source })?;
-            if let Ok(bound) = listener.local_addr() {
-                tracing::info!(address = %bound, role = ?role, "listening");
-            }
-            listeners.push((listener, role));
-        }
+/// The sockets, by what they serve.
+struct Listeners {
+    client: Vec<TcpListener>,
+    peer: Vec<TcpListener>,
+    metrics: Vec<TcpListener>,
+}
+
+impl Listeners {
+    fn bind(settings: &Settings) -> Result<Listeners, Failure> {
+        let bind_all = |addresses: &[SocketAddr], role: &str| {
+            let bound = addresses.iter().map(|&address| {
+                let listener = bind(address).map_err(|source| Failure::Listen { address, source })?;
+                if let Ok(bound) = listener.local_addr() {
+                    tracing::info!(address = %bound, role, "listening");
+                }
+                Ok(listener)
+            });
+            bound.collect::<Result<Vec<_>, Failure>>()
+        };
+        Ok(Listeners {
+            client: bind_all(&settings.listen_client, "client")?,
+            peer: bind_all(&settings.listen_peer, "peer")?,
+            metrics: bind_all(&settings.listen_metrics, "metrics")?,
+        })
     }
-    Ok(listeners)
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -143,6 +232,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 fn cores(
     store: &Store,
     settings: &Settings,
+    peers: &Peers,
     leaderless: &watch::Receiver<bool>,
     stopping: &watch::Receiver<bool>,
 ) -> Vec<Arc<Core>> {
@@ -161,6 +251,7 @@ fn cores(
                 requests: requests.clone(),
                 answers: answers.clone(),
                 health: health.clone(),
+                peers: peers.clone(),
                 leaderless: leaderless.clone(),
                 stopping: stopping.clone(),
             })
@@ -180,5 +271,7 @@ fn notify_service_manager() {
     }
 }
 
+/// How long clients wait for a cluster at the start: etcd's time.
+const CLUSTER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Connections that may wait to be accepted, as while the store opens.
 const BACKLOG: u32 = 4096;

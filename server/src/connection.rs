@@ -28,8 +28,6 @@ use crate::http;
 pub(crate) enum Role {
     /// gRPC and every HTTP endpoint.
     Client,
-    /// What another member may ask.
-    Peer,
     /// Probes and metrics only.
     Metrics,
 }

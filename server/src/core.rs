@@ -10,6 +10,7 @@ use crate::config::ConnectionSettings;
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
 use crate::metrics::HealthCounts;
+use crate::peer::Peers;
 
 /// One runtime's view of the member. Each runtime has its own, so that reference counts stay on their core.
 pub(crate) struct Core {
@@ -25,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) answers: Arc<Backlog>,
     /// Outcomes of health checks, of all runtimes.
     pub(crate) health: Arc<HealthCounts>,
+    /// The way to the other members.
+    pub(crate) peers: Peers,
     /// True once this member has been without leader for [`LEADERLESS_ELECTIONS`] election timeouts.
     pub(crate) leaderless: watch::Receiver<bool>,
     /// True once the process stops.

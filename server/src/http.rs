@@ -4,12 +4,14 @@ use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::Full;
 use proto::etcdserverpb::{AlarmType, RangeRequest};
+use store::Store;
 
 use crate::config::{ETCD_VERSION, STORAGE_VERSION};
 use crate::connection::Role;
 use crate::core::Core;
 use crate::grpc::status;
 use crate::metrics;
+use crate::peer::CLUSTER;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -17,12 +19,7 @@ type Answer = Response<Full<Bytes>>;
 pub(crate) async fn serve<B>(core: &Core, role: Role, request: &Request<B>) -> Answer {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let path = request.uri().path();
-    let known = match role {
-        Role::Client => true,
-        Role::Metrics => path != "/version",
-        Role::Peer => matches!(path, "/version" | "/members"),
-    };
-    if !known {
+    if role == Role::Metrics && path == "/version" {
         return not_found();
     }
     let probe = path.strip_prefix("/livez").map(|rest| (LIVE, rest));
@@ -30,9 +27,8 @@ pub(crate) async fn serve<B>(core: &Core, role: Role, request: &Request<B>) -> A
     match (path, probe) {
         _ if request.method() != Method::GET && is_known(path) => method_not_allowed(),
         ("/health", _) => health(core, &query).await,
-        ("/version", _) => version(core),
+        ("/version", _) => version(Some(&core.store)),
         ("/metrics", _) => page(metrics::PAGE_TYPE, metrics::page(core)),
-        ("/members", _) if role == Role::Peer => members(core).await,
         (_, Some((checks, ""))) => {
             let chosen: Vec<Check> = checks
                 .iter()
@@ -48,6 +44,20 @@ pub(crate) async fn serve<B>(core: &Core, role: Role, request: &Request<B>) -> A
             Some(&check) => probe_answer(core, &[check], query.verbose).await,
             None => not_found(),
         },
+        _ => not_found(),
+    }
+}
+
+/// Answers one request to the peer port; there may be no store yet.
+pub(crate) async fn serve_peer<B>(store: Option<&Store>, request: &Request<B>) -> Answer {
+    match (request.uri().path(), store) {
+        ("/version", _) if request.method() != Method::GET => method_not_allowed(),
+        ("/version", _) => version(store),
+        ("/members", Some(store)) => members(store).await,
+        ("/members", None) => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the member is starting\n".to_owned(),
+        ),
         _ => not_found(),
     }
 }
@@ -202,8 +212,8 @@ async fn read(core: &Core, serializable: bool) -> Result<(), String> {
     }
 }
 
-fn version(core: &Core) -> Answer {
-    let cluster = core.store.status().cluster_version;
+fn version(store: Option<&Store>) -> Answer {
+    let cluster = store.and_then(|store| store.status().cluster_version);
     let storage = if cluster.is_some() {
         STORAGE_VERSION
     } else {
@@ -221,8 +231,8 @@ fn version(core: &Core) -> Answer {
 }
 
 /// The members as a joining member asks for them.
-async fn members(core: &Core) -> Answer {
-    let list = match core.store.member_list(false).await {
+async fn members(store: &Store) -> Answer {
+    let list = match store.member_list(false).await {
         Ok(list) => list.members,
         Err(error) => {
             return plain(
@@ -247,8 +257,8 @@ async fn members(core: &Core) -> Answer {
         "application/json",
         format!("{}\n", serde_json::Value::from(members)),
     );
-    if let Ok(id) = HeaderValue::from_str(&core.store.cluster_id().to_string()) {
-        answer.headers_mut().insert("X-Etcd-Cluster-ID", id);
+    if let Ok(id) = HeaderValue::from_str(&store.cluster_id().to_string()) {
+        answer.headers_mut().insert(CLUSTER, id);
     }
     answer
 }
@@ -261,7 +271,7 @@ fn page(content_type: &'static str, body: String) -> Answer {
     answer
 }
 
-fn plain(status: StatusCode, body: String) -> Answer {
+pub(crate) fn plain(status: StatusCode, body: String) -> Answer {
     let mut answer = page("text/plain; charset=utf-8", body);
     *answer.status_mut() = status;
     answer.headers_mut().insert(
@@ -275,7 +285,7 @@ fn not_found() -> Answer {
     plain(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
 }
 
-fn method_not_allowed() -> Answer {
+pub(crate) fn method_not_allowed() -> Answer {
     let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".to_owned());
     answer
         .headers_mut()

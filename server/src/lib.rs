@@ -5,6 +5,7 @@
 //! | `config` | flags and environment, resolved and validated |
 //! | `bootstrap`, `shutdown` | the ordered start and stop |
 //! | `connection`, `placement` | a client's connection, and which runtime serves it |
+//! | `peer` | the other members: transport, handshake, joining |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `http`, `metrics` | what probes and scrapers ask for |
 //! | `ctl` | the everyday commands of etcdctl |
@@ -22,6 +23,7 @@ mod grpc;
 mod http;
 mod logging;
 mod metrics;
+mod peer;
 mod placement;
 mod shutdown;
 

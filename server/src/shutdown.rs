@@ -8,6 +8,8 @@ use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::peer::Peers;
+
 /// SIGTERM and SIGINT, caught from the moment this exists.
 pub(crate) struct Signals {
     terminate: Signal,
@@ -33,7 +35,9 @@ impl Signals {
 
 /// Stops serving. `stopping` tells accept loops, streams and connections; its receivers are gone when they are.
 /// Another signal meanwhile ends the process at once.
-pub(crate) async fn stop(store: &Store, stopping: watch::Sender<bool>, mut signals: Signals) {
+///
+/// Peers are talked to until the store has stopped: a leader hands over its part first.
+pub(crate) async fn stop(store: &Store, peers: &Peers, stopping: watch::Sender<bool>, mut signals: Signals) {
     tokio::spawn(async move {
         let signal = signals.next().await;
         tracing::warn!(signal, "stopping at once");
@@ -45,13 +49,14 @@ pub(crate) async fn stop(store: &Store, stopping: watch::Sender<bool>, mut signa
     if tokio::time::timeout(STOP_MAX, store.stop()).await.is_err() {
         tracing::warn!("the store took too long to stop; the log replays what is missing at the next start");
     }
+    peers.stop().await;
     if tokio::time::timeout(DRAIN_MAX, stopping.closed()).await.is_err() {
         tracing::info!("some connections were cut off");
     }
     tracing::info!("stopped");
 }
 
-/// The longest that the store may take.
-const STOP_MAX: Duration = Duration::from_millis(1000);
+/// The longest that the store may take, the transfer of leadership included.
+const STOP_MAX: Duration = Duration::from_millis(1500);
 /// The longest that connections may take to end after that.
 const DRAIN_MAX: Duration = Duration::from_millis(300);

@@ -31,6 +31,7 @@ use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::{Shard, Totals};
 use crate::grpc::rpc::Rpc;
 use crate::metrics::HealthCounts;
+use crate::peer::Peers;
 use crate::placement::Placement;
 
 /// A member on a port of its own, gone with this value.
@@ -69,6 +70,7 @@ impl Member {
             requests: Backlog::of_requests(),
             answers,
             health: Arc::new(HealthCounts::default()),
+            peers: Peers::new(2 << 20),
             leaderless: leaderless_seen,
             stopping: stopping_seen.clone(),
         });

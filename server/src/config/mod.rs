@@ -111,6 +111,9 @@ impl Settings {
         let name = raw.get("name").to_owned();
         let advertise_peer = url_list(&raw, "initial-advertise-peer-urls")?;
         let initial_cluster = initial_cluster(&raw, &name, &advertise_peer)?;
+        // The same addresses, but as the whole cluster writes them: ids are made from the text.
+        let own_peer_urls = initial_cluster.iter().filter(|(member, _)| *member == name);
+        let own_peer_urls = own_peer_urls.flat_map(|(_, urls)| urls.clone()).collect();
         let data_dir = match raw.get("data-dir") {
             "" => format!("{name}.taffrail"),
             given => given.to_owned(),
@@ -125,7 +128,7 @@ impl Settings {
                 "existing" => store::shell::ClusterState::Existing,
                 _ => store::shell::ClusterState::New,
             },
-            initial_advertise_peer_urls: texts(&advertise_peer),
+            initial_advertise_peer_urls: own_peer_urls,
             advertise_client_urls: texts(&advertise_client),
             heartbeat,
             election,
@@ -219,6 +222,7 @@ fn initial_cluster(
     name: &str,
     advertise_peer: &[Url],
 ) -> Result<Vec<(String, Vec<String>)>, Exit> {
+    dialable(advertise_peer)?;
     if !raw.is_set("initial-cluster") {
         return Ok(vec![(name.to_owned(), texts(advertise_peer))]);
     }
@@ -238,6 +242,7 @@ fn initial_cluster(
         }
     }
     for (index, (member, urls)) in members.iter().enumerate() {
+        dialable(urls)?;
         let twice = members[index + 1..]
             .iter()
             .find(|(_, others)| others.iter().any(|url| urls.contains(url)));
@@ -263,6 +268,14 @@ fn initial_cluster(
         .into_iter()
         .map(|(member, urls)| (member, texts(&urls)))
         .collect())
+}
+
+/// Members reach each other in plaintext only, so far.
+fn dialable(urls: &[Url]) -> Result<(), Exit> {
+    for url in urls {
+        url.dial_target().map_err(|error| refuse(error.to_string()))?;
+    }
+    Ok(())
 }
 
 fn request_bytes_max(raw: &Raw) -> Result<usize, Exit> {

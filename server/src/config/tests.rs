@@ -68,11 +68,15 @@ fn a_given_cluster_is_read_in_its_order() {
         settings.store.initial_cluster_state,
         store::shell::ClusterState::Existing
     );
+    assert_eq!(
+        settings.store.initial_advertise_peer_urls,
+        ["http://127.0.0.1:1", "http://localhost:2"]
+    );
 }
 
 #[test]
 fn what_contradicts_itself_is_refused_in_one_line() {
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 19] = [
         (
             &["--election-timeout=100"],
             "--election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]",
@@ -103,6 +107,14 @@ fn what_contradicts_itself_is_refused_in_one_line() {
         (
             &["--listen-peer-urls=https://127.0.0.1:1"],
             "https://127.0.0.1:1: TLS is not supported by this version of Taffrail",
+        ),
+        (
+            &["--initial-advertise-peer-urls=https://127.0.0.1:1"],
+            "https://127.0.0.1:1: TLS is not supported by this version of Taffrail",
+        ),
+        (
+            &["--initial-cluster=default=http://localhost:2380,b=unix://x"],
+            "unix://x: unix sockets are not supported by this version of Taffrail",
         ),
         (
             &["--initial-cluster=a=http://127.0.0.1:2380"],

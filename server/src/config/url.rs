@@ -88,6 +88,25 @@ impl Url {
         Ok(SocketAddr::new(ip, self.port))
     }
 
+    /// Where to dial, in plaintext: a host to be resolved, and a port.
+    pub(crate) fn dial_target(&self) -> Result<(&str, u16), UrlError> {
+        if self.unix {
+            return Err(UrlError::Unix(self.text.clone()));
+        }
+        if self.secure {
+            return Err(UrlError::Tls(self.text.clone()));
+        }
+        Ok((&self.host, self.port))
+    }
+
+    /// Host and port as a request's `Host` shows them.
+    pub(crate) fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
     /// The URL as it was written.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
@@ -120,6 +139,11 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// Reads one URL.
+pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
+    Url::parse(text)
 }
 
 /// Reads a comma list; the result is sorted, as etcd keeps it.

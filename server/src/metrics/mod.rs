@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::grpc::meter::{CODES, Totals};
 use crate::grpc::rpc::Rpc;
 
+mod network;
 mod process;
 mod store_numbers;
 
@@ -37,6 +38,7 @@ impl HealthCounts {
 pub(crate) fn page(core: &Core) -> String {
     let mut page = Page::default();
     store_numbers::add(&mut page, core);
+    network::add(&mut page, &core.peers);
     add_rpcs(&mut page, core);
     add_process(&mut page);
     page.gauge_of(
@@ -207,6 +209,13 @@ impl Page {
         self.0.push(family);
     }
 
+    /// A family that has no sample yet is not shown.
+    fn push_if_any(&mut self, family: Family) {
+        if !family.samples.is_empty() {
+            self.push(family);
+        }
+    }
+
     fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.counter_s(name, help, value as f64);
     }
@@ -227,26 +236,9 @@ impl Page {
         self.push(family);
     }
 
-    /// `counts[i]` observations fell at or below `bounds[i]` and above the bound before; one more count stands for
-    /// the rest.
     fn histogram(&mut self, name: &str, help: &str, bounds: &[f64], counts: &[u64], sum: f64) {
-        let mut histogram = Histogram::default();
-        let mut cumulative = 0;
-        let mut buckets = Vec::with_capacity(bounds.len());
-        for (&bound, &count) in bounds.iter().zip(counts) {
-            cumulative += count;
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound);
-            bucket.set_cumulative_count(cumulative);
-            buckets.push(bucket);
-        }
-        histogram.set_bucket(buckets);
-        histogram.set_sample_count(counts.iter().sum());
-        histogram.set_sample_sum(sum);
         let mut family = self.family(name, help, MetricType::HISTOGRAM);
-        let mut metric = Metric::default();
-        metric.set_histogram(histogram);
-        family.samples.push(metric);
+        family.add_histogram(&[], bounds, counts, sum);
         self.push(family);
     }
 
@@ -272,14 +264,29 @@ impl Family {
         self.add_value(labels, value as f64);
     }
 
+    /// `counts[i]` observations fell at or below `bounds[i]` and above the bound before; one more count stands for
+    /// the rest.
+    fn add_histogram(&mut self, labels: &[(&str, &str)], bounds: &[f64], counts: &[u64], sum: f64) {
+        let mut histogram = Histogram::default();
+        let mut cumulative = 0;
+        let mut buckets = Vec::with_capacity(bounds.len());
+        for (&bound, &count) in bounds.iter().zip(counts) {
+            cumulative += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(cumulative);
+            buckets.push(bucket);
+        }
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_sum(sum);
+        let mut metric = labelled(labels);
+        metric.set_histogram(histogram);
+        self.samples.push(metric);
+    }
+
     fn add_value(&mut self, labels: &[(&str, &str)], value: f64) {
-        let labels = labels.iter().map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        });
-        let mut metric = Metric::from_label(labels.collect());
+        let mut metric = labelled(labels);
         match self.family.get_field_type() {
             MetricType::COUNTER => {
                 let mut counter = Counter::default();
@@ -294,6 +301,16 @@ impl Family {
         }
         self.samples.push(metric);
     }
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Metric {
+    let labels = labels.iter().map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    Metric::from_label(labels.collect())
 }
 
 #[cfg(test)]

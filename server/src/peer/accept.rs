@@ -1,0 +1,202 @@
+//! The peer port: pages for tools and joining members, and the receiving side of the connections of peers. Served from
+//! the moment it is bound, before the store is open.
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming as Body;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use store::Store;
+use store::env::Class;
+use store::types::MemberId;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{MissedTickBehavior, timeout};
+
+use super::dial::{self, Upgraded};
+use super::frame::{Frame, Incoming, Outgoing};
+use super::handshake::{self, Refusal};
+use super::link::Broken;
+use super::numbers::Numbers;
+use super::{Home, PING_INTERVAL, Peer, Peers, SILENCE_TICKS_MAX, Shared, name};
+use crate::core::raised;
+use crate::http as pages;
+
+/// Serves `listener` until the transport stops; the pages need the store, once it is there.
+pub(crate) async fn serve(listener: TcpListener, peers: Peers, store: Arc<OnceLock<Store>>) {
+    let mut stopping = peers.0.stopping.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = raised(&mut stopping) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => drop(tokio::spawn(connection(stream, peers.clone(), store.clone()))),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection of a peer");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, peers: Peers, store: Arc<OnceLock<Store>>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a peer's connection was gone before it was served");
+        return;
+    }
+    let handler = service_fn(|mut request: Request<Body>| {
+        let (peers, store) = (peers.clone(), store.clone());
+        async move {
+            let answer = match handshake::class(request.uri().path()) {
+                Some(class) if request.method() == Method::GET => upgrade(&peers, class, &mut request),
+                Some(_) => pages::method_not_allowed(),
+                None => pages::serve_peer(store.get(), &request).await,
+            };
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), handler)
+        .with_upgrades();
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection to the peer port broke off");
+    }
+}
+
+/// Accepts or refuses a connection for messages of `class`.
+fn upgrade(peers: &Peers, class: Class, request: &mut Request<Body>) -> Response<Full<Bytes>> {
+    match admit(&peers.0, request) {
+        Ok(peer) => {
+            let upgrading = hyper::upgrade::on(request);
+            let reader = tokio::spawn(read(peers.0.clone(), peer.clone(), class, upgrading));
+            peer.take_in(class, reader.abort_handle());
+            let mut answer = Response::new(Full::default());
+            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            if let Some(own) = peers.identity() {
+                *answer.headers_mut() = handshake::accept(own);
+            }
+            answer
+        }
+        Err((refusal, from)) => {
+            if refusal.status != StatusCode::SERVICE_UNAVAILABLE
+                && peers.0.refused.admits(&format!("{from} {refusal}"))
+            {
+                tracing::warn!(from, reason = %refusal, "refused a connection of another member");
+            }
+            pages::plain(refusal.status, format!("{}\n", refusal.text))
+        }
+    }
+}
+
+/// The peer that asks; or the refusal, and who asked.
+fn admit(shared: &Shared, request: &Request<Body>) -> Result<Arc<Peer>, (Refusal, String)> {
+    let with_sender = |refusal| (refusal, handshake::sender(request.headers()).to_owned());
+    let Some(home) = shared.home.get() else {
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the member is starting");
+        return Err(with_sender(refusal));
+    };
+    let from = handshake::judge_request(request.headers(), home.identity).map_err(with_sender)?;
+    let peer = shared.peers.read().get(&from).cloned();
+    peer.ok_or_else(|| with_sender(handshake::unknown_sender()))
+}
+
+/// Reads a peer's messages until its connection ends.
+async fn read(shared: Arc<Shared>, peer: Arc<Peer>, class: Class, upgrading: OnUpgrade) {
+    let upgraded = match upgrading.await.map(dial::left_of) {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, peer_id = %peer.id, "a peer's connection was gone before it was read");
+            return;
+        }
+    };
+    let Some(home) = shared.home.get() else {
+        return;
+    };
+    let reader = Reader {
+        home,
+        from: peer.id,
+        numbers: &peer.numbers,
+        echoes: Outgoing::default(),
+    };
+    let Err(broken) = reader.run(upgraded, shared.frame_bytes_max).await;
+    tracing::debug!(peer_id = %peer.id, class = name(class), %broken, "a connection of a peer ended");
+    if matches!(broken, Broken::TooLong(_)) {
+        Numbers::add(&peer.numbers.received_failures, 1);
+        tracing::warn!(peer_id = %peer.id, class = name(class), reason = %broken, "closed a peer's connection");
+    }
+}
+
+/// The receiving side of one connection.
+struct Reader<'a> {
+    home: &'a Home,
+    from: MemberId,
+    numbers: &'a Numbers,
+    echoes: Outgoing,
+}
+
+impl Reader<'_> {
+    async fn run(mut self, upgraded: Upgraded, bytes_max: usize) -> Result<Infallible, Broken> {
+        let Upgraded { mut stream, before } = upgraded;
+        let mut incoming = Incoming::new(&before, bytes_max);
+        self.take_frames(&mut incoming)?;
+        let mut ticks = tokio::time::interval(PING_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut quiet_ticks = 0;
+        loop {
+            tokio::select! {
+                read = incoming.read(&mut stream) => {
+                    let read = read?;
+                    if read == 0 {
+                        return Err(Broken::Closed);
+                    }
+                    quiet_ticks = 0;
+                    Numbers::add(&self.numbers.received_bytes, read);
+                    self.take_frames(&mut incoming)?;
+                }
+                _ = ticks.tick() => {
+                    if quiet_ticks >= SILENCE_TICKS_MAX {
+                        return Err(Broken::Silent);
+                    }
+                    quiet_ticks += 1;
+                }
+            }
+            self.echoes.seal();
+            while self.echoes.has_remaining() {
+                let written = timeout(
+                    PING_INTERVAL * SILENCE_TICKS_MAX,
+                    stream.write_buf(&mut self.echoes),
+                );
+                written.await.map_err(|_| Broken::Silent)??;
+            }
+        }
+    }
+
+    fn take_frames(&mut self, incoming: &mut Incoming) -> Result<(), Broken> {
+        while let Some(frame) = incoming.next()? {
+            match frame {
+                Frame::Message(message) => {
+                    if !(self.home.receive)(self.from, message) {
+                        Numbers::add(&self.numbers.received_failures, 1);
+                    }
+                }
+                Frame::Ping(payload) => self.echoes.ping(payload),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A request's headers must be there by then.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to leave a failing `accept` alone.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
