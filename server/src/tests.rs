@@ -55,6 +55,13 @@ impl Member {
             .await
             .unwrap();
         store.ready().await.unwrap();
+        // The leader decides it after the member is known.
+        soon(async {
+            while store.status().cluster_version.is_none() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         let (stopping, stopping_seen) = watch::channel(false);
         let (leaderless, leaderless_seen) = watch::channel(false);
         let shard = Shard::new();
