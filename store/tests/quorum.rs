@@ -12,6 +12,7 @@ use proto::etcdserverpb::{LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest,
 use store::backend::MemoryBackend;
 use store::env::fake::{FakeDisk, ManualClock, SeededEntropy};
 use store::error::{Error, Unavailable};
+use store::shell::ClusterState;
 use store::shell::sim::{Bugs, Part, SimMember, SimWorld, Step};
 use store::{Settings, Store};
 
@@ -83,6 +84,18 @@ impl Cluster {
         self.members[number] = None;
         self.disks[number].crash(1);
         self.backends[number].crash();
+    }
+
+    /// The member comes back, when it is started, with an empty disk.
+    fn wipe(&mut self, number: usize) {
+        self.members[number] = None;
+        let disk = FakeDisk::new(100 + number as u64);
+        let backend = Arc::new(MemoryBackend::new());
+        self.worlds[number].disk = Arc::new(disk.clone());
+        self.worlds[number].backend = Arc::clone(&backend) as Arc<_>;
+        self.disks[number] = disk;
+        self.backends[number] = backend;
+        self.settings[number].initial_cluster_state = ClusterState::Existing;
     }
 
     fn store(&self, number: usize) -> Store {
@@ -388,4 +401,82 @@ fn a_proposal_that_found_no_leader_in_time_is_never_made() {
     cluster.pass(Duration::from_secs(1));
     assert_eq!(cluster.get(0, "k", false).unwrap(), None);
     assert_eq!(cluster.put(0, "k", "first").unwrap(), 2);
+}
+
+fn little_log(settings: &mut Settings) {
+    settings.snapshot_catchup_entries = 5;
+    settings.limits.log_tail_bytes = 1 << 10;
+}
+
+#[test]
+fn a_member_too_far_behind_for_the_log_gets_a_snapshot() {
+    let mut cluster = Cluster::unelected(3, &little_log);
+    cluster.elect();
+    let late = cluster.follower();
+    cluster.put(late, "old", "x").unwrap();
+    let lease = LeaseGrantRequest { ttl: 60, id: 7 };
+    let store = cluster.store(late);
+    cluster.call(async { store.lease_grant(lease).await }).unwrap();
+    cluster.crash(late);
+    let leader = cluster.leader().unwrap();
+    for number in 0..200 {
+        cluster.put(leader, "k", &number.to_string()).unwrap();
+    }
+    cluster.start(late);
+    cluster.pass(Duration::from_secs(3));
+    assert_eq!(cluster.get(late, "k", true).unwrap().unwrap(), "199");
+    assert_eq!(cluster.get(late, "old", true).unwrap().unwrap(), "x");
+    // It goes on with the log, and knows what came with the snapshot when it leads.
+    cluster.put(leader, "k", "after").unwrap();
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(cluster.get(late, "k", true).unwrap().unwrap(), "after");
+    cluster.crash(leader);
+    let other = (0..3)
+        .find(|number| *number != leader && *number != late)
+        .unwrap();
+    cluster.elect();
+    cluster.put(late, "k", "last").unwrap();
+    assert_eq!(cluster.get(other, "k", false).unwrap().unwrap(), "last");
+    let ask = LeaseTimeToLiveRequest { id: 7, keys: false };
+    let store = cluster.store(late);
+    let told = cluster
+        .call(async { store.lease_time_to_live(ask).await })
+        .unwrap();
+    assert!(told.ttl > 0, "{told:?}");
+    // And it is all on its disk.
+    cluster.crash(late);
+    cluster.start(late);
+    cluster.elect();
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(cluster.get(late, "k", true).unwrap().unwrap(), "last");
+}
+
+#[test]
+fn a_member_that_lost_its_disk_votes_for_nobody_until_it_has_a_snapshot() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let wiped = cluster.follower();
+    cluster.put(leader, "k", "v").unwrap();
+    cluster.pass(Duration::from_secs(1));
+    cluster.wipe(wiped);
+    cluster.start(wiped);
+    // Of the three only it and one that knows are left: it must not help to elect anybody.
+    cluster.cut = vec![leader];
+    cluster.pass(Duration::from_secs(10));
+    assert_eq!(cluster.leader(), None);
+    assert_eq!(cluster.members[wiped].as_ref().unwrap().raft().term.0, 0);
+    // Once a quorum without it is there again, it is given all there is.
+    cluster.cut.clear();
+    let leader = cluster.elect();
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(cluster.get(wiped, "k", true).unwrap().unwrap(), "v");
+    cluster.put(leader, "k", "w").unwrap();
+    cluster.crash(leader);
+    cluster.elect();
+    assert_eq!(cluster.get(wiped, "k", false).unwrap().unwrap(), "w");
+    // It stays so over a restart.
+    cluster.crash(wiped);
+    cluster.start(wiped);
+    cluster.elect();
+    assert_eq!(cluster.get(wiped, "k", false).unwrap().unwrap(), "w");
 }

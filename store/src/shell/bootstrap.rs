@@ -86,6 +86,8 @@ pub(super) struct Recovered {
     pub(super) hard_state: wal::HardState,
     /// This member has lost its disk, and has not yet been given a snapshot.
     pub(super) recovering: bool,
+    /// How often it has lost its disk, as it were; see `founding.rs`.
+    pub(super) incarnation: u64,
 }
 
 /// Opens a store on this machine and starts its actors.
@@ -220,7 +222,8 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
     }
     founding::check_owner(settings, metadata, &state.membership)?;
     let fresh = replay.last.index == Index(0) && replay.hard_state.term == Term(0);
-    let recovering = fresh && founding::lost_its_disk(world, &folders)?;
+    let incarnation = founding::incarnation(world, &folders)?;
+    let recovering = fresh && incarnation != 0;
     Ok(Recovered {
         metadata,
         state,
@@ -229,6 +232,7 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
         entries: replay.entries,
         hard_state: replay.hard_state,
         recovering,
+        incarnation,
     })
 }
 
@@ -246,7 +250,6 @@ fn wal_config(world: &World, settings: &Settings) -> wal::Config {
 pub(super) struct Actors {
     pub(super) member: Member,
     pub(super) maintenance: Maintenance,
-    pub(super) transfers: Transfers,
 }
 
 /// What belongs to the threads behind it.
@@ -277,6 +280,7 @@ pub(super) fn assemble(
         entries,
         hard_state,
         recovering,
+        incarnation,
     } = recovered;
     let (clock, entropy) = (Arc::clone(&world.clock), Arc::clone(&world.entropy));
     let (applied, term, revision) = (state.applied(), state.term(), state.mvcc.current());
@@ -320,6 +324,7 @@ pub(super) fn assemble(
         member: metadata.member,
         cluster: metadata.cluster,
         boot,
+        incarnation,
         history: watch::Sender::new(History::Stored(Stored {
             installs: 0,
             revisions: store.revisions(),
@@ -352,16 +357,11 @@ pub(super) fn assemble(
         .store(store.disk_bytes().unwrap_or(0), Ordering::Relaxed);
     let peers = shared.peers();
     shared.transport.set_peers(&peers);
-    let member = Member::new(Arc::clone(&shared), node, hub, applied);
     let maintenance = Maintenance::new(Arc::clone(&shared), applied, revision);
     let snap = Folders::new(&shared.settings.data_dir).snap;
     let transfers = Transfers::new(Arc::clone(&shared), Arc::clone(&world.disk), snap);
-    let actors = Actors {
-        member,
-        maintenance,
-        transfers,
-    };
-    (shared, actors, Files { store, wal })
+    let member = Member::new(Arc::clone(&shared), node, hub, transfers, applied);
+    (shared, Actors { member, maintenance }, Files { store, wal })
 }
 
 fn node_config(settings: &Settings, member: MemberId, applied: Index) -> NodeConfig {

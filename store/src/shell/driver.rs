@@ -20,7 +20,7 @@ use super::install;
 use super::maintenance::Maintenance;
 use super::member::{Member, Output};
 use super::shared::{Shared, Vital};
-use super::transfers::Transfers;
+use super::transfers;
 use crate::env::{Class, DirLock, Instant};
 use crate::types::MemberId;
 
@@ -29,7 +29,6 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     member: Member,
     maintenance: Maintenance,
-    transfers: Transfers,
     mailbox: mpsc::Receiver<Command>,
     messages: mpsc::Receiver<(MemberId, Bytes)>,
     events_in: mpsc::UnboundedSender<Event>,
@@ -59,7 +58,6 @@ impl Driver {
             shared,
             member: parts.member,
             maintenance: parts.maintenance,
-            transfers: parts.transfers,
             mailbox,
             messages,
             events_in,
@@ -152,6 +150,8 @@ impl Driver {
                 Output::ReadHistory(request) => {
                     history::read_for_watch(&self.shared, request, self.events_in.clone());
                 }
+                Output::Transfer(work) => transfers::start(&self.shared, work, self.events_in.clone()),
+                Output::WriteSnapshot => self.maintenance.snapshot_wanted(),
                 Output::Send(to, class, message) => {
                     if !self.shared.transport.send(to, class, message) && class == Class::Log {
                         self.member.unreachable(to);
@@ -163,7 +163,13 @@ impl Driver {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Persisted(number) => self.member.persisted(number),
+            Event::Persisted(number) => {
+                if let Some(state) = self.member.persisted(number) {
+                    let job = install::install(&self.shared, &mut self.maintenance, state);
+                    self.checkpoints.submit(job);
+                    self.member.installed(self.now());
+                }
+            }
             Event::History { token, answer } => self.member.history(token, answer),
             Event::Checkpointed {
                 disk_bytes,
@@ -172,7 +178,7 @@ impl Driver {
                 self.maintenance.checkpointed(disk_bytes, dead_pending);
             }
             Event::Hashed(hash) => self.maintenance.hashed(hash),
-            Event::Transfer(done) => self.transfers.event(done, self.now()),
+            Event::Transfer(done) => self.member.transferred(done, self.now()),
             Event::Replaced(replaced) => {
                 let covered =
                     install::replaced(&self.shared, &mut self.maintenance, replaced, &self.events_in);
@@ -182,7 +188,7 @@ impl Driver {
             }
             Event::Snapshotted(index) => {
                 self.maintenance.snapshotted();
-                self.transfers.snapshotted(index);
+                self.member.snapshotted(index);
                 if let Some(index) = index {
                     self.log.release(index);
                 }

@@ -4,15 +4,16 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::transfers::SnapshotMessage;
 use crate::consensus::RaftMessage;
 
 /// A message from one member to another.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Envelope {
-    /// Drawn at random when the sender's process began.
+    /// Which disk of the sender: rises each time it comes back with an empty one; 0 for the first.
     #[prost(uint64, tag = "1")]
-    pub(super) boot: u64,
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5")]
+    pub(super) incarnation: u64,
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6")]
     pub(super) body: Option<Body>,
 }
 
@@ -25,9 +26,11 @@ pub(super) enum Body {
     LeaseAsk(LeaseAsk),
     #[prost(message, tag = "4")]
     LeaseReply(LeaseReply),
-    /// The sender has lost its disk and asks the leader for a snapshot; it names its own `boot`.
+    /// The sender has lost its disk and asks the leader for a snapshot; it names its incarnation.
     #[prost(message, tag = "5")]
     Recover(Recover),
+    #[prost(message, tag = "6")]
+    Snapshot(SnapshotMessage),
 }
 
 /// A question about a lease, for the leader.
@@ -65,9 +68,9 @@ pub(super) struct Recover {}
 
 impl Envelope {
     /// The bytes for the transport.
-    pub(super) fn pack(boot: u64, body: Body) -> Bytes {
+    pub(super) fn pack(incarnation: u64, body: Body) -> Bytes {
         let envelope = Envelope {
-            boot,
+            incarnation,
             body: Some(body),
         };
         envelope.encode_to_vec().into()

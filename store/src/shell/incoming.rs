@@ -100,7 +100,7 @@ struct Transfer {
     index: Index,
     term: Term,
     total_bytes: u64,
-    recover_boot: u64,
+    incarnation: u64,
     began: Instant,
     /// When the sender was last heard.
     heard: Instant,
@@ -183,7 +183,7 @@ impl Incoming {
             index: Index(chunk.index),
             term: Term(chunk.term),
             total_bytes: chunk.total_bytes,
-            recover_boot: chunk.recover_boot,
+            incarnation: chunk.incarnation,
             began: now,
             heard: now,
             told: now,
@@ -289,7 +289,7 @@ impl Incoming {
             index: transfer.index,
             term: transfer.term,
             state,
-            recover_boot: transfer.recover_boot,
+            incarnation: transfer.incarnation,
         })));
     }
 

@@ -8,6 +8,7 @@
 mod leases;
 mod peers;
 mod reading;
+mod snapshots;
 mod watching;
 
 use std::sync::Arc;
@@ -22,10 +23,12 @@ use proto::etcdserverpb::{
 use self::leases::{LeaseCall, Questions};
 use self::peers::Peers;
 use self::reading::{Goal, Reader};
+use self::snapshots::Installing;
 use super::command::{Answered, Command};
 use super::pending::{Overdue, Pending};
 use super::shared::{Pin, Shared};
-use crate::apply::{Applied, CommittedEntry, Response};
+use super::transfers::{self, Received, Transfers};
+use crate::apply::{Applied, CommittedEntry, Response, State};
 use crate::consensus::{Append, Committed, Effect, Input, Node, ReadRounds, Role};
 use crate::env::{Class, Instant};
 use crate::error::{Error, Unavailable};
@@ -40,6 +43,10 @@ pub(super) enum Output {
     Append(Append),
     /// Read history for the hub, then report [`Member::history`].
     ReadHistory(HistoryRequest),
+    /// Do this where it may wait for the disk, then report [`Member::transferred`].
+    Transfer(transfers::Work),
+    /// Write a snapshot file now, for a member that lags.
+    WriteSnapshot,
     /// Send this to another member; if it is dropped, report [`Member::unreachable`].
     Send(MemberId, Class, Bytes),
 }
@@ -89,6 +96,11 @@ pub(super) struct Member {
     /// Questions about leases that wait for a leader, or for its answer.
     questions: Questions,
     peers: Peers,
+    transfers: Transfers,
+    /// A snapshot that is offered to Raft, one that Raft has taken, and one that is put in place now.
+    arrived: Option<Box<Received>>,
+    installing: Option<Installing>,
+    installed: Option<(MemberId, u64, Index)>,
     /// When the present leader was first heard of.
     led_since: Instant,
     /// When this member last asked to be known by its name and addresses.
@@ -106,7 +118,13 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(shared: Arc<Shared>, node: Node, hub: Hub, applied: Index) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        node: Node,
+        hub: Hub,
+        transfers: Transfers,
+        applied: Index,
+    ) -> Self {
         Member {
             shared,
             node,
@@ -119,6 +137,10 @@ impl Member {
             expired_renewals: Vec::new(),
             questions: Questions::default(),
             peers: Peers::default(),
+            transfers,
+            arrived: None,
+            installing: None,
+            installed: None,
             led_since: Instant::default(),
             next_publish: Instant::default(),
             outbox: Vec::new(),
@@ -171,6 +193,7 @@ impl Member {
         self.retry_lease_calls(now);
         self.publish_self(now);
         self.ask_for_recovery(now);
+        self.tick_transfers(now);
         if self.shared.streams_abandoned.swap(false, Ordering::Acquire) {
             self.hub_input(watch::Input::Abandoned);
         }
@@ -199,9 +222,11 @@ impl Member {
         }
     }
 
-    /// The append of this number is durable.
-    pub(super) fn persisted(&mut self, number: u64) {
+    /// The append of this number is durable. With it comes perhaps the state of a snapshot, which the caller must put
+    /// in place at once, then report [`Member::installed`].
+    pub(super) fn persisted(&mut self, number: u64) -> Option<Box<State>> {
         self.node.step(Input::Persisted(number));
+        self.take_installable(number)
     }
 
     /// The history that the hub asked for.
@@ -214,8 +239,9 @@ impl Member {
         self.propose();
         self.ask_read_index(now);
         loop {
+            let acted = self.act_on_transfers(now);
             self.node.ready(&mut self.effects);
-            if self.effects.is_empty() {
+            if self.effects.is_empty() && self.arrived.is_none() && !acted {
                 break;
             }
             let mut effects = std::mem::take(&mut self.effects);
@@ -226,11 +252,12 @@ impl Member {
                     Effect::ReadIndex { context, index } => self.reads.confirm(context, index),
                     Effect::Role(role) => self.role_changed(role, now),
                     Effect::Send(message) => self.send_raft(message),
-                    Effect::SendSnapshot { to, index } => self.send_snapshot(to, index),
+                    Effect::SendSnapshot { to, index } => self.send_snapshot(to, index, now),
                     Effect::Install { number, index } => self.installing(number, index),
                 }
             }
             self.effects = effects;
+            self.refuse_arrived(now);
             self.serve_readers(now);
             self.ask_read_index(now);
         }
@@ -395,6 +422,9 @@ impl Member {
             for call in std::mem::take(&mut self.expired_renewals) {
                 self.lease_call(call, now);
             }
+        }
+        if !role.is_leader {
+            self.transfers.stop_sending();
         }
         if role.leader.0 != before && role.leader.0 != 0 {
             self.leader_changed(now);

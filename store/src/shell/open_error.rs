@@ -55,6 +55,12 @@ pub enum OpenError {
         /// The URLs.
         urls: Vec<String>,
     },
+    /// The file that says whether this member has lost its disk before is not whole.
+    #[error("{} is damaged: remove the data directory and join the cluster again", path.display())]
+    Incarnation {
+        /// The file.
+        path: PathBuf,
+    },
     /// The data belong to another member.
     #[error(
         "data directory {} belongs to member {found_name:?} ({found}), not to {name:?}: check --name and --data-dir",

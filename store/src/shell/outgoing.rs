@@ -176,7 +176,7 @@ impl Outgoing {
     pub(super) fn wanted(&mut self, wish: Wish, now: Instant, out: &mut Vec<Action>) {
         if let Some(under_way) = self.transfers.get_mut(&wish.to) {
             let before = &mut under_way.wish;
-            if (before.leader_term, before.recover_boot) == (wish.leader_term, wish.recover_boot) {
+            if (before.leader_term, before.incarnation) == (wish.leader_term, wish.incarnation) {
                 before.least = before.least.max(wish.least);
                 return;
             }
@@ -489,7 +489,7 @@ fn chunk(number: u64, wish: &Wish, sending: &Sending, data: Bytes) -> Action {
         total_bytes: sending.total_bytes,
         offset: sending.next,
         data,
-        recover_boot: wish.recover_boot,
+        incarnation: wish.incarnation,
     };
     Action::Send {
         to: wish.to,

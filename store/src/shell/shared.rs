@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) cluster: ClusterId,
     /// Drawn at random when this process opened the store.
     pub(super) boot: u64,
+    /// See [`Envelope`](super::envelope::Envelope).
+    pub(super) incarnation: u64,
     pub(super) state: RwLock<State>,
     /// How many snapshots from a leader have replaced the state; moves while its lock is held.
     pub(super) installs: AtomicU64,

@@ -22,7 +22,7 @@ use super::member::Output;
 use super::open_error::OpenError;
 use super::shared::{Offload, Shared};
 use super::snapshots::WriteError;
-use super::{history, snapshots};
+use super::{history, snapshots, transfers};
 use crate::backend::{Backend, StateStore};
 pub use crate::consensus::Part;
 use crate::consensus::{Append, LogEntry};
@@ -372,6 +372,8 @@ impl SimMember {
                 Output::ReadHistory(request) => {
                     history::read_for_watch(&self.shared, request, self.events_in.clone());
                 }
+                Output::Transfer(work) => transfers::start(&self.shared, work, self.events_in.clone()),
+                Output::WriteSnapshot => self.actors.maintenance.snapshot_wanted(),
                 Output::Send(to, class, message) => {
                     self.shared.transport.send(to, class, message);
                 }
@@ -406,7 +408,13 @@ impl SimMember {
 
     fn deliver(&mut self) {
         match self.events.try_recv() {
-            Ok(Event::Persisted(number)) => self.actors.member.persisted(number),
+            Ok(Event::Persisted(number)) => {
+                if let Some(state) = self.actors.member.persisted(number) {
+                    let job = install::install(&self.shared, &mut self.actors.maintenance, state);
+                    self.jobs.push_back(job);
+                    self.actors.member.installed(self.world.clock.now());
+                }
+            }
             Ok(Event::History { token, answer }) => self.actors.member.history(token, answer),
             Ok(Event::Checkpointed {
                 disk_bytes,
@@ -415,7 +423,7 @@ impl SimMember {
                 self.actors.maintenance.checkpointed(disk_bytes, dead_pending);
             }
             Ok(Event::Hashed(hash)) => self.actors.maintenance.hashed(hash),
-            Ok(Event::Transfer(done)) => self.actors.transfers.event(done, self.world.clock.now()),
+            Ok(Event::Transfer(done)) => self.actors.member.transferred(done, self.world.clock.now()),
             Ok(Event::Replaced(replaced)) => {
                 let maintenance = &mut self.actors.maintenance;
                 let covered = install::replaced(&self.shared, maintenance, replaced, &self.events_in);
@@ -423,7 +431,7 @@ impl SimMember {
             }
             Ok(Event::Snapshotted(index)) => {
                 self.actors.maintenance.snapshotted();
-                self.actors.transfers.snapshotted(index);
+                self.actors.member.snapshotted(index);
                 self.release = index;
             }
             Err(_) => {}

@@ -64,9 +64,9 @@ pub(super) struct Chunk {
     /// At most [`CHUNK_BYTES_MAX`].
     #[prost(bytes = "bytes", tag = "7")]
     pub(super) data: Bytes,
-    /// The boot of the receiver that asked for recovery; 0 in a transfer of the ordinary kind.
+    /// The incarnation of the receiver whose recovery a quorum knows of; 0 if there is none.
     #[prost(uint64, tag = "8")]
-    pub(super) recover_boot: u64,
+    pub(super) incarnation: u64,
 }
 
 /// The receiver's answer.
@@ -133,8 +133,8 @@ pub(super) struct Received {
     pub(super) term: Term,
     /// The state there.
     pub(super) state: Box<State>,
-    /// See [`Chunk::recover_boot`].
-    pub(super) recover_boot: u64,
+    /// See [`Chunk::incarnation`].
+    pub(super) incarnation: u64,
 }
 
 /// What became of a snapshot that had arrived.
@@ -155,8 +155,8 @@ pub(super) struct Wish {
     pub(super) least: Index,
     /// The term that this member leads.
     pub(super) leader_term: Term,
-    /// See [`Chunk::recover_boot`].
-    pub(super) recover_boot: u64,
+    /// See [`Chunk::incarnation`].
+    pub(super) incarnation: u64,
 }
 
 /// Work that waits for the disk.
@@ -209,7 +209,7 @@ impl Transfers {
     }
 
     /// A member needs a snapshot. Answered by one [`Action::Outcome`]. Repeated while a transfer for the same term and
-    /// boot is under way, it changes nothing.
+    /// incarnation is under way, it changes nothing.
     pub(super) fn wanted(&mut self, wish: Wish, now: Instant) {
         self.outgoing.wanted(wish, now, &mut self.actions);
     }

@@ -11,19 +11,24 @@ use crate::consensus::RaftMessage;
 use crate::env::{Class, Instant};
 use crate::shell::envelope::{Body, Envelope, Recover};
 use crate::shell::shared::Shared;
-use crate::types::{Index, MemberId};
+use crate::types::MemberId;
 
 /// What is remembered of them.
 #[derive(Default)]
 pub(super) struct Peers {
-    /// The process of each member that has lost its disk: what an earlier process of it said counts no more.
-    processes: BTreeMap<MemberId, u64>,
+    /// The incarnation of each member that has lost its disk: what an earlier one said counts no more.
+    incarnations: BTreeMap<MemberId, u64>,
     /// Those whose loss a quorum knows of: what it has acknowledged before is forgotten.
     confirmed: BTreeMap<MemberId, u64>,
     next_recovery: Instant,
 }
 
 impl Peers {
+    /// The incarnation of a member whose loss of its disk a quorum knows of; else 0.
+    pub(super) fn recovers_as(&self, member: MemberId) -> u64 {
+        self.confirmed.get(&member).copied().unwrap_or(0)
+    }
+
     /// Whether too few voters have been connected since before `since` for a quorum.
     pub(super) fn quorum_lost(&self, shared: &Shared, since: Instant) -> bool {
         let state = shared.state.read();
@@ -50,19 +55,18 @@ impl Member {
             return tracing::warn!(%from, "a message of a member that is not of this cluster");
         }
         let Some(body) = envelope.body else { return };
-        if let Body::Recover(_) = body {
-            self.peers.processes.insert(from, envelope.boot);
-        }
-        let process = self.peers.processes.get(&from);
-        if process.is_some_and(|process| *process != envelope.boot) {
+        let incarnation = self.peers.incarnations.entry(from).or_default();
+        if envelope.incarnation < *incarnation {
             return;
         }
+        *incarnation = envelope.incarnation;
         match body {
             Body::Raft(message) => self.node.step(Input::Message(message)),
+            Body::Snapshot(message) => self.snapshot_message(from, message, now),
             Body::LeaseAsk(ask) => self.lease_asked(from, ask, now),
             Body::LeaseReply(reply) => self.lease_answered(from, reply),
             Body::Recover(_) => {
-                let confirmed = self.peers.confirmed.get(&from) == Some(&envelope.boot);
+                let confirmed = self.peers.confirmed.get(&from) == Some(&envelope.incarnation);
                 let under_way = confirmed && self.node.snapshot_under_way(from);
                 if self.node.role().is_leader && !under_way {
                     // Confirmed by a quorum, to which that member does not belong: it answers nothing.
@@ -113,7 +117,7 @@ impl Member {
     }
 
     pub(super) fn send(&mut self, to: MemberId, class: Class, body: Body) {
-        let message = Envelope::pack(self.shared.boot, body);
+        let message = Envelope::pack(self.shared.incarnation, body);
         self.outbox.push(Output::Send(to, class, message));
     }
 
@@ -121,20 +125,10 @@ impl Member {
     pub(super) fn recover(&mut self, member: MemberId) {
         let index = self.node.commit();
         tracing::info!(%member, index = index.0, "a member has lost its disk: it gets a snapshot");
-        if let Some(process) = self.peers.processes.get(&member) {
-            self.peers.confirmed.insert(member, *process);
+        if let Some(incarnation) = self.peers.incarnations.get(&member) {
+            self.peers.confirmed.insert(member, *incarnation);
         }
         self.node.step(Input::Forget(member, index));
-    }
-
-    pub(super) fn send_snapshot(&mut self, to: MemberId, index: Index) {
-        tracing::info!(%to, index = index.0, "a member needs a snapshot");
-        let delivered = false;
-        self.node.step(Input::SnapshotSent { to, delivered });
-    }
-
-    pub(super) fn installing(&mut self, number: u64, index: Index) {
-        unreachable!("no snapshot was received, but {index} is to be installed with append {number}");
     }
 }
 
