@@ -120,9 +120,10 @@ pub struct RunArgs {
     /// Start of all randomness: keys, values, the mix of transactions.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// The server's process on this machine: adds its CPU per operation and its peak memory.
-    #[arg(long)]
-    pub pid: Option<u32>,
+    /// The server's process on this machine, of several members all of them: adds the sums of their CPU per operation
+    /// and peak memory. May be repeated, or hold several, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub pid: Vec<u32>,
     /// Do not write the keys before reading them.
     #[arg(long)]
     pub no_prefill: bool,
@@ -146,6 +147,9 @@ pub struct CompareArgs {
     /// Further flag for etcd; may be repeated.
     #[arg(long, allow_hyphen_values = true)]
     pub etcd_arg: Vec<String>,
+    /// Members of each server, a process each, all on the servers' processor; clients are dealt out to all of them.
+    #[arg(long, default_value_t = 1, value_parser = positive)]
+    pub members: usize,
     /// How often each load runs on each server; the median is shown.
     #[arg(long, default_value_t = 3, value_parser = positive)]
     pub rounds: usize,
@@ -155,7 +159,7 @@ pub struct CompareArgs {
     /// The same load before each measurement.
     #[arg(long, value_parser = duration, default_value = "1s")]
     pub warmup: Duration,
-    /// Which loads, separated by commas [default: all].
+    /// Which loads, separated by commas [default: all; of several members those that differ from one member's].
     #[arg(long, value_delimiter = ',')]
     pub loads: Vec<Load>,
     /// Clients that share a connection; etcd's own published figures are taken with ten.
@@ -248,7 +252,7 @@ impl RunArgs {
             keys,
             value_size,
             seed: self.seed,
-            pid: self.pid,
+            pids: self.pid.clone(),
             kind,
         })
     }
@@ -338,7 +342,7 @@ mod tests {
     fn every_flag_of_a_run_arrives() {
         let spec = spec(
             "put --endpoints 127.0.0.1:1,http://127.0.0.1:2 --clients 3 --conns 2 --total 7 --warmup 250ms \
-             --key-size 12 --val-size 13 --key-space 14 --sequential --seed 15 --pid 16",
+             --key-size 12 --val-size 13 --key-space 14 --sequential --seed 15 --pid 16,17 --pid 18",
         )
         .unwrap();
         let expected = Spec {
@@ -355,7 +359,7 @@ mod tests {
             },
             value_size: 13,
             seed: 15,
-            pid: Some(16),
+            pids: vec![16, 17, 18],
             kind: Kind::Put,
         };
         assert_eq!(spec, expected);

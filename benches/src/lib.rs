@@ -9,11 +9,14 @@
 //! - [`run`]: connect, prefill, warm up, measure; `worker` is one client's operation, `watch` the one load that is
 //!   not request and answer.
 //! - `tally`, [`report`], [`process`]: latencies, the closing table, the server's processor time and memory.
+//! - `cluster`: servers of the generator's own, one member or several.
 //! - [`compare`]: two servers in turns under the same loads.
 
 pub mod args;
+pub mod cluster;
 pub mod compare;
 mod error;
+mod interrupt;
 mod keys;
 pub mod process;
 mod progress;

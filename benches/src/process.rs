@@ -29,6 +29,20 @@ pub fn peak_rss_bytes(pid: u32) -> Result<u64, Error> {
     parse_status_peak(&text).ok_or(Error::ProcFormat { path })
 }
 
+/// The sum of a figure over processes, none without a process.
+pub(crate) fn of_all<T: std::iter::Sum>(
+    pids: &[u32],
+    figure: impl Fn(u32) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    if pids.is_empty() {
+        return Ok(None);
+    }
+    pids.iter()
+        .map(|&pid| figure(pid))
+        .sum::<Result<T, Error>>()
+        .map(Some)
+}
+
 /// Binds the calling thread, and whatever it starts from now on, to one processor. False where the system refuses,
 /// as it does for a processor that does not exist or is not given to us.
 #[must_use]
@@ -48,6 +62,43 @@ pub fn allowed_cores() -> Vec<usize> {
         |_| Vec::new(),
         |set| (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect(),
     )
+}
+
+/// A processor for the servers and one for the generator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cores {
+    pub(crate) server: usize,
+    pub(crate) load: usize,
+}
+
+impl Cores {
+    /// The two processors, or none, with a word on it, where they are not both ours: half a binding would compare
+    /// nothing.
+    pub(crate) fn choose(server: usize, load: usize) -> Option<Self> {
+        let cores = Self::among(server, load, &allowed_cores());
+        if cores.is_none() {
+            eprintln!(
+                "processors {server} and {load} are not both ours: neither server nor generator is bound to one"
+            );
+        }
+        cores
+    }
+
+    fn among(server: usize, load: usize, allowed: &[usize]) -> Option<Self> {
+        let both = server != load && allowed.contains(&server) && allowed.contains(&load);
+        both.then_some(Self { server, load })
+    }
+}
+
+/// Binds the generator, where there are processors to bind to.
+pub(crate) fn pin_generator(cores: Option<Cores>) -> Result<(), Error> {
+    match cores {
+        Some(cores) if !pin_thread(cores.load) => Err(Error::System {
+            what: "bind the generator to its processor",
+            source: std::io::Error::last_os_error(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn proc_file(pid: u32, name: &str) -> PathBuf {
@@ -109,6 +160,22 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(peak_rss_bytes(std::process::id()).unwrap() > 0);
+    }
+
+    #[test]
+    fn figures_of_several_processes_are_added() {
+        let figure = |pid| Ok::<u64, Error>(u64::from(pid));
+        assert_eq!(of_all(&[1, 2, 4], figure).unwrap(), Some(7));
+        assert_eq!(of_all(&[], figure).unwrap(), None);
+        assert!(of_all(&[std::process::id(), u32::MAX], peak_rss_bytes).is_err());
+    }
+
+    #[test]
+    fn processors_are_bound_together_or_not_at_all() {
+        let expected = Some(Cores { server: 0, load: 1 });
+        assert_eq!(Cores::among(0, 1, &[0, 1]), expected);
+        assert_eq!(Cores::among(0, 1, &[0]), None);
+        assert_eq!(Cores::among(1, 1, &[0, 1]), None);
     }
 
     #[test]

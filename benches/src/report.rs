@@ -36,9 +36,9 @@ pub struct Report {
     pub p99_ms: f64,
     /// 99.9 % of the operations took no longer.
     pub p999_ms: f64,
-    /// Processor time of the server by successful operation.
+    /// Processor time of the server, of all its members together, by successful operation.
     pub server_cpu_us_per_operation: Option<f64>,
-    /// The server's peak resident memory since its start.
+    /// The server's peak resident memory since its start, the sum over its members.
     pub server_peak_rss_bytes: Option<u64>,
     /// Share of one processor that this generator used; near 100 the generator may be the limit.
     pub generator_cpu_percent: f64,
@@ -54,9 +54,9 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    pub(crate) fn now(server: Option<u32>) -> Result<Self, Error> {
+    pub(crate) fn now(members: &[u32]) -> Result<Self, Error> {
         Ok(Self {
-            server: server.map(process::cpu_time).transpose()?,
+            server: process::of_all(members, process::cpu_time)?,
             generator: process::cpu_time(std::process::id())?,
         })
     }

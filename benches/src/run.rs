@@ -52,7 +52,7 @@ pub async fn run(spec: &Spec, show_progress: bool) -> Result<Report, Error> {
         };
         phase(spec, &channels, limit, &label).await?;
     }
-    let before = Usage::now(spec.pid)?;
+    let before = Usage::now(&spec.pids)?;
     let start = Instant::now();
     let label = Label {
         text: spec.kind.name(),
@@ -60,8 +60,8 @@ pub async fn run(spec: &Spec, show_progress: bool) -> Result<Report, Error> {
     };
     let tally = phase(spec, &channels, spec.limit, &label).await?;
     let elapsed = start.elapsed();
-    let used = Usage::now(spec.pid)?.since(before);
-    let peak_rss_bytes = spec.pid.map(process::peak_rss_bytes).transpose()?;
+    let used = Usage::now(&spec.pids)?.since(before);
+    let peak_rss_bytes = process::of_all(&spec.pids, process::peak_rss_bytes)?;
     match tally.errors().into_keys().next() {
         Some(first) if tally.done() == 0 => Err(Error::NothingDone { first }),
         _ => Ok(Report::new(spec, &tally, elapsed, used, peak_rss_bytes)),

@@ -25,8 +25,8 @@ pub struct Spec {
     pub value_size: usize,
     /// Start of all randomness.
     pub seed: u64,
-    /// The server's process, when its use of resources is wanted.
-    pub pid: Option<u32>,
+    /// The processes of the server's members, when their use of resources is wanted; else none.
+    pub pids: Vec<u32>,
     /// What to do.
     pub kind: Kind,
 }

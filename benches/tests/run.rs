@@ -28,7 +28,7 @@ fn spec(kind: Kind) -> Spec {
         },
         value_size: 16,
         seed: 1,
-        pid: Some(std::process::id()),
+        pids: vec![std::process::id()],
         kind,
     }
 }

@@ -58,6 +58,14 @@ impl Load {
             .map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
+    /// Those to run where none are named. Several members answer a list, a renewal on a stream of its own and a watch as
+    /// one member does, each by itself, so that these would say nothing new.
+    pub(super) fn defaults(members: usize) -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        let local = [Self::List8, Self::KeepaliveOnce100, Self::Watch100];
+        all.filter(|load| members == 1 || !local.contains(load)).collect()
+    }
+
     /// Clients, keys, bytes of a value, and what to do.
     fn shape(self) -> (usize, u64, usize, Kind) {
         match self {
@@ -90,10 +98,10 @@ impl Load {
         }
     }
 
-    pub(super) fn spec(self, common: &Common, endpoint: Endpoint, pid: u32) -> Spec {
+    pub(super) fn spec(self, common: &Common, endpoints: Vec<Endpoint>, pids: Vec<u32>) -> Spec {
         let (clients, key_count, value_size, kind) = self.shape();
         Spec {
-            endpoints: vec![endpoint],
+            endpoints,
             clients,
             conns: clients.div_ceil(common.clients_per_conn),
             limit: Limit::Duration(common.duration),
@@ -106,7 +114,7 @@ impl Load {
             },
             value_size,
             seed: common.seed,
-            pid: Some(pid),
+            pids,
             kind,
         }
     }
@@ -117,6 +125,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn several_members_run_fewer_loads_by_default() {
+        let all = Load::value_variants();
+        assert_eq!(Load::defaults(1), all);
+        let several = Load::defaults(3);
+        assert_eq!(several.len(), all.len() - 3);
+        assert!(several.contains(&Load::Put100) && !several.contains(&Load::List8));
+    }
+
+    #[test]
     fn names_say_how_many_clients_there_are() {
         let common = Common {
             clients_per_conn: 10,
@@ -125,12 +142,12 @@ mod tests {
             seed: 1,
         };
         for load in Load::value_variants() {
-            let spec = load.spec(&common, "127.0.0.1:1".parse().unwrap(), 7);
+            let spec = load.spec(&common, vec!["127.0.0.1:1".parse().unwrap()], vec![7]);
             let name = load.name();
             let (_, clients) = name.rsplit_once('@').unwrap();
             assert_eq!(clients, spec.clients.to_string(), "{name}");
             assert!((1..=10).contains(&(spec.clients / spec.conns)), "{name}");
-            assert_eq!(spec.pid, Some(7));
+            assert_eq!(spec.pids, [7]);
         }
     }
 }

@@ -1,33 +1,32 @@
 //! Two servers in turns under the same loads.
 //!
-//! Each measurement has a server of its own: started on an empty directory, bound to one processor, loaded from
-//! another, ended. Rounds alternate between the servers, so that a drift of the machine hits both; the table shows the
+//! Each measurement has a server of its own, of one member or several: started on empty directories, bound to one
+//! processor, loaded from another, ended. Rounds alternate between the servers, so that a drift of the machine hits both; the table shows the
 //! median of the rounds. No process is ended but those started here.
 
 mod loads;
-mod server;
 mod table;
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 pub use loads::Load;
-pub use server::Candidate;
 pub use table::Figures;
 
 use crate::args::CompareArgs;
+use crate::cluster::{Cluster, Program};
+use crate::interrupt::interruptible;
+use crate::process::{Cores, pin_generator};
 use crate::report::Report;
-use crate::{Error, process, run as single};
+use crate::{Error, run as single};
 use loads::Common;
-use server::Server;
 
 /// A comparison as plain data.
 #[derive(Debug)]
 pub struct Plan {
     candidates: Vec<Candidate>,
+    members: usize,
     loads: Vec<Load>,
     rounds: usize,
     common: Common,
@@ -35,10 +34,12 @@ pub struct Plan {
     work_dir: PathBuf,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cores {
-    server: usize,
-    load: usize,
+/// A program to compare.
+#[derive(Debug)]
+struct Candidate {
+    /// In the table's head.
+    label: &'static str,
+    program: Program,
 }
 
 /// The result of a comparison.
@@ -46,6 +47,8 @@ struct Cores {
 pub struct Comparison {
     /// What was compared, in the order of the sides of each row.
     pub servers: Vec<ServerInfo>,
+    /// Members of each server.
+    pub members: usize,
     /// Measurements of each load on each server.
     pub rounds: usize,
     /// Length of a measurement.
@@ -104,20 +107,14 @@ impl Plan {
             },
         }
         candidates.push(candidate("taffrail", &args.taffrail, &args.taffrail_arg)?);
-        let cores = choose_cores(args.server_core, args.load_core, &process::allowed_cores());
-        if cores.is_none() {
-            eprintln!(
-                "processors {} and {} are not both ours: neither server nor generator is bound to one",
-                args.server_core, args.load_core
-            );
-        }
         let loads = if args.loads.is_empty() {
-            Load::value_variants().to_vec()
+            Load::defaults(args.members)
         } else {
             args.loads.clone()
         };
         Ok(Self {
             candidates,
+            members: args.members,
             loads,
             rounds: args.rounds,
             common: Common {
@@ -126,7 +123,7 @@ impl Plan {
                 warmup: args.warmup,
                 seed: args.seed,
             },
-            cores,
+            cores: Cores::choose(args.server_core, args.load_core),
             work_dir: args.work_dir.clone().unwrap_or_else(std::env::temp_dir),
         })
     }
@@ -137,28 +134,11 @@ impl Plan {
 /// # Errors
 /// A server that does not start, or a signal. A load that fails on one server is part of the result.
 pub async fn run(plan: &Plan) -> Result<Comparison, Error> {
-    let failed = |source| Error::System {
-        what: "listen for signals",
-        source,
-    };
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    tokio::select! {
-        outcome = measure_all(plan) => outcome,
-        _ = interrupt.recv() => Err(Error::Interrupted),
-        _ = terminate.recv() => Err(Error::Interrupted),
-    }
+    interruptible(measure_all(plan)).await
 }
 
 async fn measure_all(plan: &Plan) -> Result<Comparison, Error> {
-    if let Some(cores) = plan.cores
-        && !process::pin_thread(cores.load)
-    {
-        return Err(Error::System {
-            what: "bind the generator to its processor",
-            source: std::io::Error::last_os_error(),
-        });
-    }
+    pin_generator(plan.cores)?;
     let mut servers = Vec::new();
     for candidate in &plan.candidates {
         let info = inspect(plan, candidate).await?;
@@ -171,6 +151,7 @@ async fn measure_all(plan: &Plan) -> Result<Comparison, Error> {
     }
     Ok(Comparison {
         servers,
+        members: plan.members,
         rounds: plan.rounds,
         duration_seconds: plan.common.duration.as_secs_f64(),
         clients_per_conn: plan.common.clients_per_conn,
@@ -181,11 +162,10 @@ async fn measure_all(plan: &Plan) -> Result<Comparison, Error> {
 
 async fn inspect(plan: &Plan, candidate: &Candidate) -> Result<ServerInfo, Error> {
     let server = start(plan, candidate).await?;
-    let version = server.version().await?;
-    server.stop().await?;
+    let version = server.status(0).await?.version;
     Ok(ServerInfo {
-        label: candidate.label.clone(),
-        path: candidate.path.clone(),
+        label: candidate.label.to_owned(),
+        path: candidate.program.path.clone(),
         version,
     })
 }
@@ -196,9 +176,9 @@ async fn measure_load(plan: &Plan, load: Load) -> Result<Row, Error> {
     for round in 1..=plan.rounds {
         for (candidate, (reports, failures)) in plan.candidates.iter().zip(&mut outcomes) {
             let server = start(plan, candidate).await?;
-            let spec = load.spec(&plan.common, server.endpoint(), server.pid());
+            let spec = load.spec(&plan.common, server.endpoints_from_leader().await?, server.pids());
             let outcome = single::run(&spec, true).await;
-            server.stop().await?;
+            drop(server);
             let head = format!("{} on {}, round {round}", load.name(), candidate.label);
             match outcome {
                 Ok(report) => {
@@ -226,9 +206,9 @@ async fn measure_load(plan: &Plan, load: Load) -> Result<Row, Error> {
     })
 }
 
-async fn start(plan: &Plan, candidate: &Candidate) -> Result<Server, Error> {
+async fn start(plan: &Plan, candidate: &Candidate) -> Result<Cluster, Error> {
     let core = plan.cores.map(|cores| cores.server);
-    Server::start(candidate, &plan.work_dir, core).await
+    Cluster::start(&candidate.program, plan.members, &plan.work_dir, core).await
 }
 
 impl Comparison {
@@ -241,19 +221,9 @@ impl Comparison {
     }
 }
 
-fn candidate(label: &str, path: &Path, further_args: &[String]) -> Result<Candidate, Error> {
-    // Absolute, so that it is never searched for in PATH.
-    let found = std::fs::metadata(path).and_then(|_| std::path::absolute(path));
-    let path = found.map_err(|source| Error::File {
-        what: "find",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(Candidate {
-        label: label.to_owned(),
-        path,
-        further_args: further_args.to_vec(),
-    })
+fn candidate(label: &'static str, path: &Path, further_args: &[String]) -> Result<Candidate, Error> {
+    let program = Program::new(path, further_args)?;
+    Ok(Candidate { label, program })
 }
 
 fn find_in_path(program: &str) -> Option<PathBuf> {
@@ -262,28 +232,12 @@ fn find_in_path(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Both processors or none: half a binding would compare nothing.
-fn choose_cores(server: usize, load: usize, allowed: &[usize]) -> Option<Cores> {
-    let both = server != load && allowed.contains(&server) && allowed.contains(&load);
-    both.then_some(Cores { server, load })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn processors_are_bound_together_or_not_at_all() {
-        let expected = Some(Cores { server: 0, load: 1 });
-        assert_eq!(choose_cores(0, 1, &[0, 1]), expected);
-        assert_eq!(choose_cores(0, 1, &[0]), None);
-        assert_eq!(choose_cores(1, 1, &[0, 1]), None);
-    }
-
-    #[test]
-    fn a_missing_binary_is_an_error_with_its_path() {
-        let missing = candidate("etcd", Path::new("/not/there"), &[]).unwrap_err();
-        assert_eq!(missing.to_string(), "cannot find /not/there");
+    fn programs_are_found_in_path() {
         assert!(find_in_path("sh").is_some());
         assert!(find_in_path("no-such-program-anywhere").is_none());
     }

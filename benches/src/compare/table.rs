@@ -11,11 +11,11 @@ use crate::report::{Report, align_figures, mebibytes, new_table, rate, three_dig
 pub struct Figures {
     /// Successful operations by time.
     pub operations_per_second: Option<f64>,
-    /// Processor time of the server by operation.
+    /// Processor time of the server, of all its members together, by operation.
     pub server_cpu_us_per_operation: Option<f64>,
     /// 99 % of the operations took no longer.
     pub p99_ms: Option<f64>,
-    /// Peak resident memory of the server.
+    /// Peak resident memory of the server, the sum over its members.
     pub server_peak_rss_bytes: Option<f64>,
     /// Share of its processor that the generator used.
     pub generator_cpu_percent: Option<f64>,
@@ -56,7 +56,10 @@ impl Comparison {
     /// One row per load: the figures of each server, then the ratios of the last to the first.
     #[must_use]
     pub fn table(&self, markdown: bool) -> Table {
-        let mut header = vec!["load".to_owned()];
+        let mut header = vec![match self.members {
+            1 => "load".to_owned(),
+            members => format!("load,\n{members} members"),
+        }];
         for server in &self.servers {
             let label = &server.label;
             header.extend(FIGURES.map(|figure| format!("{label}\n{figure}")));
@@ -197,6 +200,7 @@ mod tests {
         };
         let mut comparison = Comparison {
             servers: vec![server("etcd"), server("taffrail")],
+            members: 1,
             rounds: 1,
             duration_seconds: 1.0,
             clients_per_conn: 1,
@@ -209,6 +213,10 @@ mod tests {
         let text = comparison.table(true).to_string();
         assert!(text.contains("failed"), "{text}");
         assert!(text.contains("ratio op/s"), "{text}");
+        assert!(!text.contains("members"), "{text}");
+        comparison.members = 3;
+        let text = comparison.table(true).to_string();
+        assert!(text.contains("load, 3 members"), "{text}");
         comparison.servers.remove(1);
         comparison.rows[0].sides.remove(1);
         let text = comparison.table(true).to_string();
