@@ -90,7 +90,10 @@ impl Node {
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
             max_uncommitted_size: config.uncommitted_bytes_max,
-            batch_append: true,
+            // Not raft-rs's own batching: it adds entries to an empty append to the same member although they do not
+            // follow it, and the member then acknowledges entries that it does not have. A round proposes in one
+            // step, which makes one append per member anyway.
+            batch_append: false,
             ..Config::default()
         };
         let raw = RawNode::new(&raft_config, tail, &logger::bridge())
