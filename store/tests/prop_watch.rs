@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use proto::mvccpb::Event;
 use store::env::Instant;
-use store::types::{Change, KeyRange, WatchId};
+use store::types::{Change, KeyRange, SharedRevision, WatchId};
 use store::watch::{Config, Effect, HistoryView as _, Hub, Input, IntervalIndex, ReadToken, Sink, StreamId};
 use watch_model::{Queue, Store, Write};
 
@@ -35,6 +35,19 @@ enum Op {
     Trim(i64),
     Tick(u64),
     Answer,
+    Install(Install),
+}
+
+/// A snapshot of the leader takes the place of the state: revisions that nobody was told of, none of them in memory,
+/// perhaps compacted up to somewhere near the newest.
+#[derive(Clone, Debug)]
+struct Install {
+    revisions: Vec<Vec<Write>>,
+    compact_back: Option<i64>,
+    /// Reads under way are answered from the state before it; otherwise from the one after it.
+    reads_of_before: bool,
+    /// The hub is told at once; otherwise it finds out.
+    told: bool,
 }
 
 /// Where a watcher starts, seen from the revision at which it is created.
@@ -102,7 +115,23 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..4i64).prop_map(Op::Trim),
         3 => (0..60u64).prop_map(Op::Tick),
         3 => Just(Op::Answer),
+        2 => install().prop_map(Op::Install),
     ]
+}
+
+fn install() -> impl Strategy<Value = Install> {
+    (
+        vec(writes(), 0..5),
+        proptest::option::of(0..6i64),
+        any::<bool>(),
+        proptest::bool::weighted(0.9),
+    )
+        .prop_map(|(revisions, compact_back, reads_of_before, told)| Install {
+            revisions,
+            compact_back,
+            reads_of_before,
+            told,
+        })
 }
 
 /// A watcher as its client knows it.
@@ -335,6 +364,8 @@ struct World {
     now: Instant,
     clients: Vec<Client>,
     reads: VecDeque<(ReadToken, i64, i64, bool)>,
+    /// Reads that were done before a snapshot was installed, and are answered after it.
+    done: VecDeque<(ReadToken, Result<Vec<SharedRevision>, i64>)>,
 }
 
 impl World {
@@ -357,6 +388,7 @@ impl World {
             now,
             clients: Vec::new(),
             reads: VecDeque::new(),
+            done: VecDeque::new(),
         };
         for stream in 0..STREAMS {
             let queue = Queue::new(4);
@@ -438,11 +470,34 @@ impl World {
                 self.step(Input::Tick(self.now));
             }
             Op::Answer => {
-                if let Some((token, from, to, with_previous)) = self.reads.pop_front() {
+                if let Some((token, answer)) = self.done.pop_front() {
+                    self.step(Input::History { token, answer });
+                } else if let Some((token, from, to, with_previous)) = self.reads.pop_front() {
                     let answer = self.store.history(from, to, with_previous);
                     self.step(Input::History { token, answer });
                 }
             }
+            Op::Install(install) => self.install(&install),
+        }
+    }
+
+    fn install(&mut self, install: &Install) {
+        if install.reads_of_before {
+            for (token, from, to, with_previous) in self.reads.drain(..) {
+                self.done
+                    .push_back((token, self.store.history(from, to, with_previous)));
+            }
+        }
+        for revision in &install.revisions {
+            self.store.write(revision);
+        }
+        self.store.trim(self.store.current() + 1);
+        if let Some(back) = install.compact_back {
+            self.store.compact(self.store.current() - back);
+        }
+        if install.told {
+            self.step(Input::Installed);
+            assert_eq!(self.hub.revision(), self.store.current());
         }
     }
 

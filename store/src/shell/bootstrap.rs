@@ -20,7 +20,7 @@ use super::founding;
 use super::maintenance::Maintenance;
 use super::member::Member;
 use super::open_error::OpenError;
-use super::recovery::{WorkingCopy, emptied, rebuild, working_copy};
+use super::recovery::{Source, WorkingCopy, emptied, rebuild, working_copy};
 use super::settings::Settings;
 use super::shared::{Dirty, History, Offload, Pins, Published, Shared, Stored};
 use super::transfers::Transfers;
@@ -30,6 +30,7 @@ use crate::consensus::{LogEntry, LogState, Node, NodeConfig, Tail, TailLimits};
 use crate::env::real::{OsEntropy, RealClock, RealDisk};
 use crate::env::{Clock, DirLock, Disk, Entropy, Transport, create_dir_durably};
 use crate::types::{Index, MemberId, Term};
+use crate::wal::snapshot::remove_parts;
 use crate::wal::{self, Metadata, Wal, WalError};
 use crate::watch::Hub;
 
@@ -176,6 +177,13 @@ pub(super) fn lock(world: &World, settings: &Settings) -> Result<Box<dyn DirLock
         })
 }
 
+/// A working copy, the state read from it, and whether that was built from a snapshot file just now.
+struct ReadBack {
+    store: StateStore,
+    state: State,
+    rebuilt: bool,
+}
+
 /// Reads everything back, founding a cluster in a new folder.
 pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, OpenError> {
     let folders = Folders::new(&settings.data_dir);
@@ -184,56 +192,122 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
         founding::found(world, settings, &folders, &config)?;
     }
     let metadata = wal::metadata(world.disk.as_ref(), &folders.wal, &config)?;
-    let (mut store, mut state) = match working_copy(world, &folders, metadata)? {
-        WorkingCopy::Whole(store, state) => (store, *state),
-        WorkingCopy::Empty(backend) => rebuild(world, &folders, metadata, backend)?,
+    remove_parts(world.disk.as_ref(), &folders.snap)?;
+    let mut read = match working_copy(world, &folders, metadata)? {
+        WorkingCopy::Whole(store, state) => ReadBack {
+            store,
+            state: *state,
+            rebuilt: false,
+        },
+        WorkingCopy::Empty(backend) => read_snapshot(world, &folders, metadata, backend, Source::Newest)?,
     };
-    let from = |state: &State| state.applied().next();
-    let opened = Wal::open(
-        Arc::clone(&world.disk),
-        &folders.wal,
-        from(&state),
-        config.clone(),
-    );
-    let (wal, replay) = match opened {
+    let opened = open_log(world, &folders, &config, &read);
+    let (mut wal, mut replay) = match opened {
         // A crash in the midst of letting go of segments may keep an older one and lose a newer one. Both lie below
-        // the snapshot; where they do not, the log cannot be read from there either.
+        // the snapshot; where they do not, the log cannot be read from there either. And a crash in the midst of an
+        // installation leaves a log that begins after a snapshot which the working copy does not hold yet.
         Err(WalError::Gap { .. } | WalError::MissingSegment { .. }) => {
             tracing::warn!(
-                applied = state.applied().0,
+                applied = read.state.applied().0,
                 "the working copy is older than the log: rebuilding it"
             );
-            drop(store);
+            drop(read);
             let backend = emptied(world, &folders)?;
-            (store, state) = rebuild(world, &folders, metadata, backend)?;
-            Wal::open(Arc::clone(&world.disk), &folders.wal, from(&state), config)?
+            read = read_snapshot(world, &folders, metadata, backend, Source::Newest)?;
+            open_log(world, &folders, &config, &read)?
         }
         opened => opened?,
     };
     if let Some(torn) = &replay.torn {
         tracing::info!(file = %torn.path.display(), offset = torn.offset, "the log's torn tail is cut off");
     }
-    if replay.last.index < state.applied() {
-        return Err(OpenError::LogBehindState {
-            path: settings.data_dir.clone(),
-            applied: state.applied(),
-            last: replay.last.index,
-        });
-    }
-    founding::check_owner(settings, metadata, &state.membership)?;
     let fresh = replay.last.index == Index(0) && replay.hard_state.term == Term(0);
     let incarnation = founding::incarnation(world, &folders)?;
     let recovering = fresh && incarnation != 0;
+    let reaches = replay.last.index >= read.state.applied();
+    if !reaches && !read.rebuilt {
+        return Err(OpenError::LogBehindState {
+            path: settings.data_dir.clone(),
+            applied: read.state.applied(),
+            last: replay.last.index,
+        });
+    }
+    if !reaches && recovering {
+        // Only Raft may take a snapshot here, after a quorum has confirmed its sender; so back to the beginning.
+        drop(read);
+        let backend = emptied(world, &folders)?;
+        read = read_snapshot(world, &folders, metadata, backend, Source::Founding)?;
+    } else if read.rebuilt && (!reaches || replay.before_term != Some(read.state.term())) {
+        restart(&mut wal, &mut replay, &read.state)?;
+    }
+    founding::check_owner(settings, metadata, &read.state.membership)?;
     Ok(Recovered {
         metadata,
-        state,
-        store,
+        state: read.state,
+        store: read.store,
         wal,
         entries: replay.entries,
         hard_state: replay.hard_state,
         recovering,
         incarnation,
     })
+}
+
+fn read_snapshot(
+    world: &World,
+    folders: &Folders,
+    metadata: Metadata,
+    backend: Arc<dyn Backend>,
+    source: Source,
+) -> Result<ReadBack, OpenError> {
+    let (store, state) = rebuild(world, folders, metadata, backend, source)?;
+    Ok(ReadBack {
+        store,
+        state,
+        rebuilt: true,
+    })
+}
+
+/// Opens the log where it leads on from the state.
+fn open_log(
+    world: &World,
+    folders: &Folders,
+    config: &wal::Config,
+    read: &ReadBack,
+) -> Result<(Wal, wal::Replay), WalError> {
+    let from = read.state.applied().next();
+    Wal::open(Arc::clone(&world.disk), &folders.wal, from, config.clone())
+}
+
+/// Lets the log begin after a snapshot that was received, and not yet installed, when the member stopped, now that
+/// the state is built from it. What a quorum has committed up to there is in it, and what the log holds beyond a
+/// different entry at its place nobody has committed.
+fn restart(wal: &mut Wal, replay: &mut wal::Replay, state: &State) -> Result<(), WalError> {
+    let at = wal::Position {
+        index: state.applied(),
+        term: state.term(),
+    };
+    tracing::info!(
+        index = at.index.0,
+        last = replay.last.index.0,
+        "the log goes on after the newest snapshot file"
+    );
+    let before = replay.hard_state;
+    let newer = at.term > before.term;
+    let hard_state = wal::HardState {
+        term: before.term.max(at.term),
+        vote: if newer { MemberId(0) } else { before.vote },
+        commit: at.index,
+    };
+    wal.append(&[wal::Append {
+        restart: Some(at),
+        entries: Vec::new(),
+        hard_state: Some(hard_state),
+    }])?;
+    replay.entries.clear();
+    replay.last = at;
+    replay.hard_state = hard_state;
+    Ok(())
 }
 
 fn wal_config(world: &World, settings: &Settings) -> wal::Config {

@@ -151,21 +151,26 @@ pub(super) fn working_copy(
     Ok(WorkingCopy::Whole(loaded.store, Box::new(state)))
 }
 
-/// Builds state and working copy from the newest whole snapshot file.
+/// Which snapshot file a working copy is built from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Source {
+    /// The newest that is whole.
+    Newest,
+    /// That of index 0, which the folder began with.
+    Founding,
+}
+
+/// Builds state and working copy from a snapshot file.
 pub(super) fn rebuild(
     world: &World,
     folders: &Folders,
     metadata: Metadata,
     backend: Arc<dyn Backend>,
+    source: Source,
 ) -> Result<(StateStore, State), OpenError> {
-    let newest = newest_valid(world.disk.as_ref(), &folders.snap)?;
-    for damaged in &newest.damaged {
-        tracing::error!(%damaged, "a snapshot file is damaged");
-    }
-    let Some(mut reader) = newest.reader else {
-        return Err(OpenError::NoSnapshot {
-            path: folders.snap.clone(),
-        });
+    let mut reader = match source {
+        Source::Newest => newest(world, folders)?,
+        Source::Founding => SnapshotReader::open(world.disk.as_ref(), &folders.snap, Index(0))?,
     };
     if reader.meta().cluster != metadata.cluster {
         return Err(OpenError::MixedParts {
@@ -182,6 +187,16 @@ pub(super) fn rebuild(
         .take_state()?
         .ok_or(OpenError::Headless { index: meta.index })?;
     Ok((store, state))
+}
+
+fn newest(world: &World, folders: &Folders) -> Result<SnapshotReader, OpenError> {
+    let newest = newest_valid(world.disk.as_ref(), &folders.snap)?;
+    for damaged in &newest.damaged {
+        tracing::error!(%damaged, "a snapshot file is damaged");
+    }
+    newest.reader.ok_or_else(|| OpenError::NoSnapshot {
+        path: folders.snap.clone(),
+    })
 }
 
 /// The state in a snapshot, without a working copy.

@@ -1,6 +1,7 @@
 //! Reading a log: which segments are needed, what is left of their entries, and where the log ends. Changes
 //! nothing on disk, so tools may use it beside a stopped member.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use super::segment::{self, HEADER_BYTES};
 use super::window::Window;
 use super::{Config, Damage, Entry, HardState, Metadata, Position, WalError};
 use crate::env::{Disk, DiskFile};
-use crate::types::Index;
+use crate::types::{Index, Term};
 
 /// What a log holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +26,8 @@ pub struct Replay {
     /// The end of the log. Below the index asked for minus one, the snapshot that the caller starts from was
     /// installed just before a crash: append a restart before anything else.
     pub last: Position,
+    /// The term of the entry before the index asked for, where the log reaches that far.
+    pub before_term: Option<Term>,
     /// A batch that a crash cut short; nobody was told of it.
     pub torn: Option<Torn>,
     /// How many segments were skipped because nothing in them was wanted.
@@ -333,6 +336,8 @@ struct Log {
     /// The entries above this index and up to `last` are in the log that was read.
     base: Index,
     last: Position,
+    /// The term of the entry before `from`, once seen.
+    before_term: Option<Term>,
     entries: Vec<Entry>,
     hard_state: HardState,
     /// The newest state record.
@@ -346,6 +351,7 @@ impl Log {
             from,
             base: Index(0),
             last: Position::default(),
+            before_term: None,
             entries: Vec::new(),
             hard_state: HardState::default(),
             state: None,
@@ -360,7 +366,7 @@ impl Log {
             Record::Restart(at) => {
                 self.entries.clear();
                 self.base = at.index;
-                self.last = *at;
+                self.end_at(*at);
             }
             Record::Entry {
                 kind,
@@ -375,10 +381,10 @@ impl Log {
                     });
                 }
                 self.cut(*index);
-                self.last = Position {
+                self.end_at(Position {
                     index: *index,
                     term: *term,
-                };
+                });
                 if *index >= self.from {
                     let data = Bytes::copy_from_slice(data);
                     self.entries.push(Entry {
@@ -397,7 +403,7 @@ impl Log {
         match &self.state {
             None => {
                 self.base = state.last.index;
-                self.last = state.last;
+                self.end_at(state.last);
             }
             Some(before) if before.metadata == state.metadata && self.last == state.last => {}
             Some(_) => return Err(Damage::Discontinuity),
@@ -405,6 +411,16 @@ impl Log {
         self.hard_state = state.hard_state;
         self.state = Some(*state);
         Ok(())
+    }
+
+    /// The log ends here now.
+    fn end_at(&mut self, last: Position) {
+        self.last = last;
+        match last.index.next().cmp(&self.from) {
+            Ordering::Less => self.before_term = None,
+            Ordering::Equal => self.before_term = Some(last.term),
+            Ordering::Greater => {}
+        }
     }
 
     /// Drops the entries from `index` on, which the entry `index` replaces.
@@ -446,6 +462,7 @@ impl Log {
             hard_state,
             entries: self.entries,
             last: self.last,
+            before_term: self.before_term,
             torn,
             segments_skipped: skipped,
         })
