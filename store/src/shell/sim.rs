@@ -176,12 +176,12 @@ pub struct RaftView {
 
 /// See the module's description.
 pub struct SimMember {
-    shared: Arc<Shared>,
-    actors: Actors,
-    wal: Wal,
+    pub(super) shared: Arc<Shared>,
+    pub(super) actors: Actors,
+    pub(super) wal: Wal,
     state: StateStore,
     world: SimWorld,
-    place: Workplace,
+    pub(super) place: Workplace,
     bugs: Bugs,
     mailbox: mpsc::Receiver<Command>,
     messages: mpsc::Receiver<(MemberId, Bytes)>,
@@ -190,7 +190,7 @@ pub struct SimMember {
     events: mpsc::UnboundedReceiver<Event>,
     appends: VecDeque<Append>,
     release: Option<Index>,
-    jobs: VecDeque<Job>,
+    pub(super) jobs: VecDeque<Job>,
     _lock: Box<dyn DirLock>,
 }
 

@@ -1,5 +1,8 @@
 //! What cannot be reached from outside: panics of the threads behind, and work that a stop cuts short.
 
+mod one;
+mod transfers;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
