@@ -25,7 +25,6 @@ pub(super) struct One {
     pub(super) member: SimMember,
     pub(super) clock: ManualClock,
     pub(super) disk: FakeDisk,
-    pub(super) backend: Arc<MemoryBackend>,
 }
 
 impl One {
@@ -54,7 +53,6 @@ impl One {
             member: SimMember::open(settings, world, Bugs::default())?,
             clock,
             disk,
-            backend,
         })
     }
 

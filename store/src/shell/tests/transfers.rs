@@ -117,7 +117,7 @@ impl Link {
             to: FOLLOWER,
             least: Index(1),
             leader_term: Term(leader_term),
-            recover_boot: 5,
+            incarnation: 5,
         };
         self.leader.transfers.wanted(wish, self.leader.one.now());
         self.carry_out();
@@ -231,7 +231,7 @@ impl Link {
             .expect("a snapshot that has arrived");
         let index = *self.leader.files().last().unwrap();
         assert_eq!(
-            (received.from, received.index, received.recover_boot),
+            (received.from, received.index, received.incarnation),
             (LEADER, index, 5)
         );
         let (disk, snap) = (&self.follower.one.disk, self.follower.snap());
