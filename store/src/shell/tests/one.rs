@@ -30,20 +30,20 @@ pub(super) struct One {
 impl One {
     /// A new member that leads.
     pub(super) fn new() -> One {
-        let mut one = One::open(FakeDisk::new(1), Arc::new(MemoryBackend::new())).unwrap();
+        let mut one = One::open(FakeDisk::new(1), &Arc::new(MemoryBackend::new())).unwrap();
         one.pass(Duration::from_secs(1));
         assert!(one.store().has_leader(), "a lone voter elects itself");
         one
     }
 
     /// The member of a disk, which has not done anything yet.
-    pub(super) fn open(disk: FakeDisk, backend: Arc<MemoryBackend>) -> Result<One, crate::shell::OpenError> {
+    pub(super) fn open(disk: FakeDisk, backend: &Arc<MemoryBackend>) -> Result<One, crate::shell::OpenError> {
         let clock = ManualClock::new(1);
         let world = SimWorld {
             disk: Arc::new(disk.clone()),
             clock: Arc::new(clock.clone()),
             entropy: Arc::new(SeededEntropy::new(1)),
-            backend: Arc::clone(&backend) as Arc<_>,
+            backend: Arc::clone(backend) as Arc<_>,
         };
         let mut settings = Settings::new("/data");
         settings.limits.wal_segment_bytes = 1 << 16;
