@@ -81,7 +81,7 @@ impl Cluster {
         &mut self.servers[member]
     }
 
-    /// A client of one member; all its holders share one connection, which is made again after a loss.
+    /// A client of one member; all its holders share one connection, until the member is started again.
     pub(crate) fn client(&self, member: usize) -> &Client {
         &self.clients[member]
     }
@@ -154,6 +154,8 @@ impl Cluster {
     pub(crate) fn spawn(&mut self, member: usize) {
         self.servers[member].spawn();
         self.set_process(member);
+        // A call over the old connection may find out only then that it is broken.
+        self.clients[member] = Client::lazy(&self.servers[member].endpoint());
     }
 
     /// Starts a member again and waits until it serves.
