@@ -9,6 +9,7 @@
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `http`, `metrics` | what probes and scrapers ask for |
 //! | `ctl` | the everyday commands of etcdctl |
+//! | `demo` | a whole cluster on one machine |
 //!
 //! No behaviour of a store lives here: checks, order and errors of requests are the store's.
 
@@ -19,6 +20,7 @@ mod config;
 mod connection;
 mod core;
 mod ctl;
+mod demo;
 mod grpc;
 mod http;
 mod logging;
@@ -35,6 +37,7 @@ pub fn run(args: &[String]) -> ExitCode {
         .collect();
     match args.get(1..).unwrap_or_default() {
         [first, rest @ ..] if first == "ctl" => ctl::run(rest, &env),
+        [first, rest @ ..] if first == "demo" => demo::run(rest),
         rest => member(rest, &env),
     }
 }

@@ -234,7 +234,8 @@ pub(super) fn parse_bool(value: &str) -> Option<bool> {
 pub(super) fn usage() -> String {
     let mut text = String::from(
         "Usage:\n\n  taffrail [flags]\n    Start a member.\n\n  taffrail ctl [flags] COMMAND\n    Talk to a member \
-         (the everyday commands of etcdctl).\n\n  taffrail --version\n    Show the version.\n\n  taffrail -h | --help\n    \
+         (the everyday commands of etcdctl).\n\n  taffrail demo [--members 3]\n    Start a whole cluster \
+         on this machine.\n\n  taffrail --version\n    Show the version.\n\n  taffrail -h | --help\n    \
          Show this text.\n\nEvery flag can be given as a variable too: ETCD_ and its name in upper case with _ for -.\n\nFlags:\n",
     );
     for flag in FLAGS.iter().filter(|flag| flag.support == Support::Live) {

@@ -85,6 +85,11 @@ pub(crate) async fn prepare(settings: &mut Settings) -> Result<(), DiscoverError
     }
 }
 
+/// Whether one of the members at `urls` tells, within `time`, who is in the cluster.
+pub(crate) async fn answers(urls: &[String], time: Duration) -> bool {
+    ask_all(parsed(urls), time).await.is_some()
+}
+
 /// A member that has told its cluster where clients reach it did so from a disk that is not here.
 fn has_started(cluster: &Cluster, id: MemberId) -> bool {
     let member = cluster.members.iter().find(|member| member.id == id);
@@ -122,14 +127,18 @@ fn find_own<'a>(
     found.ok_or_else(unequal)
 }
 
-/// Asks all other members at once; the first list that comes is taken.
+/// Asks all other members.
 async fn ask_others(settings: &Settings) -> Option<Cluster> {
-    let time = ANSWER_BASE + settings.election;
-    let urls = by_name(settings)
-        .into_iter()
-        .filter(|(name, _)| *name != settings.name);
-    let mut asked: FuturesUnordered<_> = urls
-        .flat_map(|(_, urls)| urls)
+    let members = by_name(settings).into_iter();
+    let others = members.filter(|(name, _)| *name != settings.name);
+    let urls = others.flat_map(|(_, urls)| urls).collect();
+    ask_all(urls, ANSWER_BASE + settings.election).await
+}
+
+/// Asks at all URLs at once; the first list that comes is taken.
+async fn ask_all(urls: Vec<Url>, time: Duration) -> Option<Cluster> {
+    let asked = urls.into_iter();
+    let mut asked: FuturesUnordered<_> = asked
         .map(|url| async move { (ask(&url, time).await, url) })
         .collect();
     while let Some((answer, url)) = asked.next().await {
