@@ -186,7 +186,7 @@ impl<'a> Processes<'a> {
     fn report_ended(&mut self) {
         for (member, status) in self.take_ended() {
             say(&format!(
-                "{} ended ({status}); {} of {} members are left. To start it again alone:",
+                "{} ended ({status}); {} of the {} started here are left. To start it again alone:",
                 member.name,
                 self.running.len(),
                 self.plan.members.len()

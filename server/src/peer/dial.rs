@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming as Body;
 use hyper::client::conn::http1;
@@ -38,6 +38,13 @@ pub(crate) enum DialError {
     TooLong,
     #[error("refused: {0}")]
     Refused(Refusal),
+}
+
+impl DialError {
+    /// Whether the peer is there, but its store is not open yet.
+    pub(super) fn is_starting(&self) -> bool {
+        matches!(self, DialError::Refused(refusal) if refusal.status == StatusCode::SERVICE_UNAVAILABLE)
+    }
 }
 
 /// A connection that left HTTP behind: the stream, and what was read beyond the answer.

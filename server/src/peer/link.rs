@@ -78,6 +78,10 @@ async fn dial(own: Identity, peer: &Peer, class: Class) -> Option<Upgraded> {
 }
 
 fn tell(peer: &Peer, url: &str, error: &DialError) {
+    if error.is_starting() {
+        tracing::debug!(peer_id = %peer.id, url, "a peer is starting");
+        return;
+    }
     // The peer's three connections fail alike; whatever differs between attempts stays out of the text.
     if peer.unreachable.admits(&format!("{url} {error}")) {
         let error = error as &dyn std::error::Error;
