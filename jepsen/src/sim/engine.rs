@@ -21,7 +21,7 @@ use store::shell::sim::{Bugs, Sent, SimMember, SimWorld, Step as Part, describe,
 use store::shell::{ClusterState, Settings, Store, WatchRequests, WatchResponses};
 use store::types::MemberId;
 
-use super::member::{Member, MemberNumber, Output, Step, StreamId, Token};
+use super::member::{Fingerprint, Member, MemberNumber, Output, Step, StreamId, Token};
 use super::world::Time;
 use crate::history::Outcome;
 use crate::invariants::{Seen, Told};
@@ -322,17 +322,16 @@ impl Member for Engine {
         describe(message)
     }
 
-    fn fingerprint(&mut self) -> Option<String> {
+    fn fingerprint(&mut self, revision: i64) -> Option<Fingerprint> {
         let store = self.running.as_ref()?.store.clone();
-        let mut hashing = Box::pin(async move { store.hash_kv(0).await });
+        let mut hashing = Box::pin(async move { store.hash_kv(revision).await });
         let mut context = Context::from_waker(Waker::noop());
         match hashing.as_mut().poll(&mut context) {
-            Poll::Ready(Ok(hash)) => Some(format!(
-                "hash {:x} of revision {}, compacted at {}",
-                hash.hash, hash.hash_revision, hash.compact_revision
-            )),
-            Poll::Ready(Err(error)) => Some(error.to_string()),
-            Poll::Pending => None,
+            Poll::Ready(Ok(hash)) => Some(Fingerprint {
+                compacted: hash.compact_revision,
+                hash: hash.hash,
+            }),
+            Poll::Ready(Err(_)) | Poll::Pending => None,
         }
     }
 }

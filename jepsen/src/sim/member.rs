@@ -81,6 +81,15 @@ pub enum Output {
     },
 }
 
+/// etcd's hash of a history, which can be compared with others above the same compaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fingerprint {
+    /// The revision that the history begins after.
+    pub compacted: i64,
+    /// The hash.
+    pub hash: u32,
+}
+
 /// A member.
 pub trait Member {
     /// Starts it on whatever its disk holds. It is not running: fresh, or after [`Member::crash`].
@@ -131,8 +140,8 @@ pub trait Member {
         format!("{} bytes", message.len())
     }
 
-    /// A fingerprint of its state, for comparing members that stand at one index.
-    fn fingerprint(&mut self) -> Option<String> {
+    /// A fingerprint of its history up to a revision, for comparing members that have all applied it.
+    fn fingerprint(&mut self, _revision: i64) -> Option<Fingerprint> {
         None
     }
 }

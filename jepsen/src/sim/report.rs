@@ -5,7 +5,7 @@ use std::fmt;
 use proto::mvccpb::Event;
 
 use super::clients::Server;
-use super::member::MemberNumber;
+use super::member::{Fingerprint, MemberNumber};
 use super::network::Traffic;
 use super::world::Time;
 use crate::check::lease_timing::Times;
@@ -33,8 +33,8 @@ pub enum Failure {
         /// As what the second.
         is: Vec<Event>,
     },
-    /// Two members stand at one index with different states.
-    StatesDiffer([(MemberNumber, String); 2]),
+    /// Two members have applied the same revisions and have different histories.
+    StatesDiffer([(MemberNumber, Fingerprint); 2]),
     /// Leases that nobody renews any more do not expire.
     LeasesLeft(Vec<i64>),
     /// The checker of linearizability could not judge.
@@ -178,4 +178,4 @@ pub fn judge(record: &Record) -> Vec<Failure> {
 
 /// How many failures a report shows, and how much of each.
 const SHOWN_MAX: usize = 12;
-const SHOWN_CHARS_MAX: usize = 400;
+const SHOWN_CHARS_MAX: usize = 900;

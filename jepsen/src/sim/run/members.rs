@@ -10,7 +10,7 @@ use crate::history::Outcome;
 use crate::model::Request;
 use crate::nemesis::clock::Speed;
 use crate::sim::clients::Server;
-use crate::sim::member::{Member, MemberNumber, Output, Step, StreamId, Token};
+use crate::sim::member::{Fingerprint, Member, MemberNumber, Output, Step, StreamId, Token};
 use crate::sim::report::Failure;
 use crate::sim::world::{MICROSECOND, MILLISECOND, Time};
 
@@ -294,16 +294,22 @@ impl Run<'_> {
         !(0..self.members.len()).map(MemberNumber).any(behind)
     }
 
-    /// Compares the members' states, which stand at one index.
+    /// Compares the histories of the members, all of which have applied everything.
     pub(super) fn compare(&mut self) {
-        let prints: Vec<_> = self
-            .members
-            .iter_mut()
-            .map(|slot| slot.member.fingerprint())
-            .collect();
-        if let Some(other) = (1..prints.len()).find(|other| prints[*other] != prints[0]) {
-            let states = [0, other].map(|at| (MemberNumber(at), prints[at].clone().unwrap_or_default()));
-            self.failures.push(Failure::StatesDiffer(states));
+        let revision = self.truth.last();
+        let mut known: Vec<(MemberNumber, Fingerprint)> = Vec::new();
+        for (number, slot) in self.members.iter_mut().enumerate() {
+            let Some(print) = slot.member.fingerprint(revision) else {
+                continue;
+            };
+            let this = (MemberNumber(number), print);
+            match known.iter().find(|(_, other)| other.compacted == print.compacted) {
+                Some(other) if other.1 != print => {
+                    self.failures.push(Failure::StatesDiffer([*other, this]));
+                }
+                Some(_) => {}
+                None => known.push(this),
+            }
         }
     }
 
