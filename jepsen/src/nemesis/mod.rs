@@ -79,14 +79,14 @@ impl Intensities {
             mean => Some(mean * MILLISECOND),
         };
         Intensities {
-            crash_every: ms(&mut rng, &[0, 100, 200, 500]),
-            blackout_every: ms(&mut rng, &[0, 0, 1000]),
+            crash_every: ms(&mut rng, &[0, 200, 500, 1500]),
+            blackout_every: ms(&mut rng, &[0, 0, 2000]),
             away_max: *rng.pick(&[30, 100, 800]) * MILLISECOND,
-            pause_every: ms(&mut rng, &[0, 200, 600]),
+            pause_every: ms(&mut rng, &[0, 500, 1500]),
             pause_max: *rng.pick(&[50, 300, 1500]) * MILLISECOND,
-            partition_every: ms(&mut rng, &[0, 200, 500]),
-            partition_max: *rng.pick(&[100, 500, 1000]) * MILLISECOND,
-            empty_disk_every: None,
+            partition_every: ms(&mut rng, &[0, 400, 1200]),
+            partition_max: *rng.pick(&[100, 400, 1000]) * MILLISECOND,
+            empty_disk_every: ms(&mut rng, &[0, 0, 1000]),
             clock_percent_max: *rng.pick(&[100, 120, 200]),
             weather: Weather::draw(&mut rng),
         }
@@ -229,6 +229,7 @@ mod tests {
         assert!(some(|i| i.blackout_every.is_some()));
         assert!(some(|i| i.pause_every.is_some()));
         assert!(some(|i| i.partition_every.is_some()));
+        assert!(some(|i| i.empty_disk_every.is_some()));
         assert!(some(|i| i.clock_percent_max > 100));
         assert!(some(|i| i.weather.drop_in > 0));
         assert_eq!(Intensities::draw(7, 3), Intensities::draw(7, 3));

@@ -46,7 +46,7 @@ impl Plan {
             (8 * SECOND, 8 * SECOND)
         } else {
             // Shorter than the store's own: its errors come only now and then, and callers have more to ask.
-            let longest = [100 * MILLISECOND, SECOND, 8 * SECOND];
+            let longest = [100 * MILLISECOND, 500 * MILLISECOND, 2 * SECOND];
             (20 * MILLISECOND, *Rng::stream(seed, STREAM).pick(&longest))
         };
         Plan {
@@ -57,7 +57,7 @@ impl Plan {
                 lease_ttl_max: 3,
                 ..Mix::default()
             },
-            trouble: if members == 1 { 2 * SECOND } else { 4 * SECOND },
+            trouble: if members == 1 { 2 * SECOND } else { 6 * SECOND },
             nemesis: Intensities::draw(seed, members),
             crash_at_step: None,
             patience,

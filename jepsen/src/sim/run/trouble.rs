@@ -1,5 +1,7 @@
 //! What goes wrong in a run, as the nemesis orders it, and the end of it.
 
+use store::types::Index;
+
 use super::{Happening, Phase, Run};
 use crate::nemesis::{self, Order, Sight, Trouble};
 use crate::sim::member::MemberNumber;
@@ -62,7 +64,9 @@ impl Run<'_> {
                     self.world.note(format_args!("m{} loses its disk", member.0));
                     self.members[member.0].member.wipe();
                     self.invariants.wiped(member);
-                    self.recovering = Some((member, self.invariants.committed()));
+                    // Something there must be, else an empty log would pass for a recovered one.
+                    let upto = self.invariants.committed().max(Index(1));
+                    self.recovering = Some((member, upto));
                 }
             }
         }

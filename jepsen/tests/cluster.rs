@@ -1,0 +1,53 @@
+//! Three and five members in the simulator: nothing to be found in them as they are, and one seed is one run.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use jepsen::sim::engine::Engine;
+use jepsen::sim::{Plan, RunReport, run};
+use store::shell::sim::Bugs;
+
+fn run_with(members: usize, seed: u64) -> RunReport {
+    let plan = Plan::of(members, seed);
+    run(&plan, Engine::cluster(members, seed, Bugs::default()))
+}
+
+/// Runs some seeds; it is no use passing where nothing happened.
+fn pass(members: usize, seeds: std::ops::Range<u64>) {
+    let reports: Vec<_> = seeds.map(|seed| run_with(members, seed)).collect();
+    for report in &reports {
+        assert!(report.failures.is_empty(), "{report}");
+    }
+    let sum = |of: fn(&RunReport) -> u64| reports.iter().map(of).sum::<u64>();
+    let enough = [
+        ("answers", sum(|report| report.answered), 5000),
+        ("elections", sum(|report| report.elections), 60),
+        ("snapshots", sum(|report| report.snapshots), 10),
+        ("crashes", sum(|report| report.crashes), 50),
+        ("pauses", sum(|report| report.pauses), 10),
+        ("partitions", sum(|report| report.partitions), 20),
+        ("empty disks", sum(|report| report.empty_disks), 3),
+        ("lost messages", sum(|report| report.traffic.dropped), 500),
+        ("doubled messages", sum(|report| report.traffic.duplicated), 100),
+    ];
+    for (what, seen, least) in enough {
+        assert!(seen >= least, "only {seen} {what}");
+    }
+}
+
+#[test]
+fn three_members_pass() {
+    pass(3, 0..20);
+}
+
+#[test]
+fn five_members_pass() {
+    pass(5, 0..12);
+}
+
+#[test]
+fn one_seed_is_one_trace() {
+    let first = run_with(3, 11);
+    assert_eq!(first, run_with(3, 11));
+    assert_ne!(first.trace, run_with(3, 12).trace);
+    assert_eq!(run_with(5, 11), run_with(5, 11));
+}
