@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::catch_up::EmptyDisk;
 use crate::compare::Load;
 use crate::keys::digits;
 use crate::spec::{KeySpace, Kind, Limit, Spec};
@@ -82,6 +83,8 @@ pub enum Command {
     },
     /// Start Taffrail and etcd in turns and put the same loads on both.
     Compare(CompareArgs),
+    /// Start three members of a server, and put while one of them is down, comes back and catches up.
+    CatchUp(CatchUpArgs),
 }
 
 /// What all loads have in common.
@@ -169,6 +172,59 @@ pub struct CompareArgs {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Processor for the servers.
+    #[arg(long, default_value_t = 0)]
+    pub server_core: usize,
+    /// Processor for the generator.
+    #[arg(long, default_value_t = 1)]
+    pub load_core: usize,
+    /// Where the data directories are made [default: the system's directory for temporary files].
+    #[arg(long)]
+    pub work_dir: Option<PathBuf>,
+    /// Form of the result.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// What a catch-up takes.
+#[derive(Debug, Args)]
+pub struct CatchUpArgs {
+    /// The server's binary.
+    #[arg(long)]
+    pub binary: PathBuf,
+    /// Further flag for the server; may be repeated.
+    #[arg(long, allow_hyphen_values = true)]
+    pub server_arg: Vec<String>,
+    /// Puts while the member is down.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub writes: u64,
+    /// How the member comes back after the loss of its directory.
+    #[arg(long, value_enum, default_value_t = EmptyDisk::SameId)]
+    pub empty_disk: EmptyDisk,
+    /// Clients, each with one put under way, dealt out to the two members that stay.
+    #[arg(long, default_value_t = 100, value_parser = positive)]
+    pub clients: usize,
+    /// Clients that share a connection.
+    #[arg(long, default_value_t = 10, value_parser = positive)]
+    pub clients_per_conn: usize,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 256)]
+    pub val_size: usize,
+    /// How many different keys.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub key_space: u64,
+    /// Length of the measurements with all members.
+    #[arg(long, value_parser = duration, default_value = "5s")]
+    pub duration: Duration,
+    /// The same load before the first of them.
+    #[arg(long, value_parser = duration, default_value = "2s")]
+    pub warmup: Duration,
+    /// The member must have caught up within this time.
+    #[arg(long, value_parser = duration, default_value = "5m")]
+    pub catch_up_max: Duration,
+    /// Start of all randomness.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Processor for the members.
     #[arg(long, default_value_t = 0)]
     pub server_core: usize,
     /// Processor for the generator.
@@ -289,7 +345,7 @@ impl Command {
                     serializable: *serializable,
                 },
             ),
-            Self::Compare(_) => return None,
+            Self::Compare(_) | Self::CatchUp(_) => return None,
         })
     }
 }
@@ -421,6 +477,9 @@ mod tests {
             "txn --read-percent 101",
             "compare --loads nonsense",
             "compare --rounds 0",
+            "compare --members 0",
+            "catch-up",
+            "catch-up --binary x --writes 0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -450,5 +509,15 @@ mod tests {
         assert_eq!(args.loads, [Load::Put100, Load::Range100]);
         assert_eq!(args.taffrail_arg, ["--log-level=warn"]);
         assert_eq!((args.rounds, args.etcd), (1, None));
+    }
+
+    #[test]
+    fn a_catch_up_takes_how_the_member_comes_back() {
+        let cli = parse("catch-up --binary b --writes 7 --empty-disk new-id --catch-up-max 1m").unwrap();
+        let Command::CatchUp(args) = cli.command else {
+            panic!("not a catch-up");
+        };
+        assert_eq!((args.writes, args.empty_disk), (7, EmptyDisk::NewId));
+        assert_eq!(args.catch_up_max, Duration::from_secs(60));
     }
 }

@@ -10,9 +10,11 @@
 //!   not request and answer.
 //! - `tally`, [`report`], [`process`]: latencies, the closing table, the server's processor time and memory.
 //! - `cluster`: servers of the generator's own, one member or several.
+//! - [`catch_up`]: what it costs the writers that a member comes back.
 //! - [`compare`]: two servers in turns under the same loads.
 
 pub mod args;
+pub mod catch_up;
 pub mod cluster;
 pub mod compare;
 mod error;

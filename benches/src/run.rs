@@ -123,6 +123,14 @@ async fn phase(spec: &Spec, channels: &[Channel], limit: Limit, label: &Label) -
     if let Kind::Watch { putters } = spec.kind {
         return watch::phase(spec, putters, channels, limit, label).await;
     }
+    let workers = prepare(spec, channels).await?;
+    let budget = Arc::new(Budget::new(limit, Instant::now()));
+    let progress = Progress::new(label.text, limit, 1, label.shown);
+    drive(workers, &budget, &progress).await
+}
+
+/// The clients of any load but watch.
+pub(crate) async fn prepare(spec: &Spec, channels: &[Channel]) -> Result<Vec<Worker>, Error> {
     let mut workers = Vec::with_capacity(spec.clients);
     for (number, channel) in (0..spec.clients as u64).zip(channels.iter().cycle()) {
         let worker = Worker::new(spec, channel, number).await;
@@ -131,15 +139,21 @@ async fn phase(spec: &Spec, channels: &[Channel], limit: Limit, label: &Label) -
             status: Box::new(status),
         })?);
     }
+    Ok(workers)
+}
+
+/// Lets the clients work until the budget is spent.
+pub(crate) async fn drive(
+    workers: Vec<Worker>,
+    budget: &Arc<Budget>,
+    progress: &Progress,
+) -> Result<Arc<Tally>, Error> {
     let tally = Arc::new(Tally::new());
-    let budget = Arc::new(Budget::new(limit, Instant::now()));
     let mut clients = JoinSet::new();
     for worker in workers {
-        clients.spawn(client(worker, Arc::clone(&budget), Arc::clone(&tally)));
+        clients.spawn(client(worker, Arc::clone(budget), Arc::clone(&tally)));
     }
-    let progress = Progress::new(label.text, limit, 1, label.shown);
-    let workers = supervise(&mut clients, &tally, &progress).await?;
-    drop(progress);
+    let workers = supervise(&mut clients, &tally, progress).await?;
     for worker in workers {
         worker.finish().await.map_err(|status| Error::Prepare {
             what: "cleaning up",

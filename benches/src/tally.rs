@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -99,6 +99,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Budget {
     issued: AtomicU64,
+    stopped: AtomicBool,
     total: u64,
     deadline: Option<Instant>,
 }
@@ -111,13 +112,22 @@ impl Budget {
         };
         Self {
             issued: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
             total,
             deadline,
         }
     }
 
+    /// Ends the phase before its limit: operations under way are the last.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
     /// The number of the next operation, or none at the end.
     pub(crate) fn take(&self) -> Option<u64> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return None;
+        }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return None;
         }
@@ -160,12 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_ends_by_count_or_by_time() {
+    fn a_budget_ends_by_count_by_time_or_by_request() {
         let start = Instant::now();
         let counted = Budget::new(Limit::Total(2), start);
         assert_eq!([(); 3].map(|()| counted.take()), [Some(0), Some(1), None]);
         assert_eq!(Budget::new(Limit::Duration(Duration::ZERO), start).take(), None);
         let timed = Budget::new(Limit::Duration(Duration::from_secs(3600)), start);
         assert_eq!(timed.take(), Some(0));
+        timed.stop();
+        assert_eq!(timed.take(), None);
     }
 }

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use benches::args::{Cli, Command, CompareArgs, Output, RunArgs};
+use benches::args::{CatchUpArgs, Cli, Command, CompareArgs, Output, RunArgs};
+use benches::catch_up;
 use benches::compare::{self, Plan};
 use benches::spec::Kind;
 use benches::{Error, run};
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
 async fn execute(command: &Command) -> Result<ExitCode, Error> {
     match command {
         Command::Compare(args) => compared(args).await,
+        Command::CatchUp(args) => caught_up(args).await,
         loads => match loads.run() {
             Some((args, kind)) => measured(args, kind).await,
             None => Ok(ExitCode::SUCCESS),
@@ -78,6 +80,24 @@ async fn compared(args: &CompareArgs) -> Result<ExitCode, Error> {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
+    })
+}
+
+/// Fails where a phase is missing or the members differ, after printing what there is.
+async fn caught_up(args: &CatchUpArgs) -> Result<ExitCode, Error> {
+    let outcome = catch_up::run(&catch_up::Plan::new(args)?).await?;
+    print(&match args.output {
+        Output::Json => json(&outcome),
+        Output::Table => outcome.text(false),
+        Output::Markdown => outcome.text(true),
+    })?;
+    for failure in &outcome.failures {
+        eprintln!("load: {failure}");
+    }
+    Ok(if outcome.failures.is_empty() && outcome.members_agree() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 

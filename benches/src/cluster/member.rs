@@ -4,10 +4,16 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
 
+use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use proto::etcdserverpb::{RangeRequest, StatusRequest, StatusResponse};
+use proto::etcdserverpb::{
+    HashKvRequest, HashKvResponse, Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest,
+    RangeRequest, StatusRequest, StatusResponse,
+};
+use tonic::{Code, Status};
 
 use crate::transport::{Channel, Endpoint};
 use crate::{Error, process};
@@ -101,13 +107,59 @@ pub(super) async fn status(endpoint: &Endpoint) -> Result<StatusResponse, Error>
     Ok(answer.map_err(failed("asking for the status"))?.into_inner())
 }
 
+/// The hash of a member's keys and history at a revision.
+pub(crate) async fn kv_hash(endpoint: &Endpoint, revision: i64) -> Result<HashKvResponse, Error> {
+    let mut client = maintenance(endpoint).await?;
+    let answer = client.hash_kv(HashKvRequest { revision }).await;
+    Ok(answer.map_err(failed("asking for a hash"))?.into_inner())
+}
+
+/// Removes the member with the peer URL and adds one with the same. A server may refuse for some seconds after a change
+/// among its connections, with `Unavailable`.
+pub(super) async fn replace(endpoint: &Endpoint, peer_url: &str) -> Result<(), Error> {
+    let channel = Channel::connect(endpoint).await?;
+    let origin = channel.origin();
+    let mut client = ClusterClient::with_origin(channel, origin);
+    let list = client.member_list(MemberListRequest::default()).await;
+    let members = list
+        .map_err(failed("asking for the members"))?
+        .into_inner()
+        .members;
+    let has_url = |member: &&Member| member.peer_urls.iter().any(|url| url == peer_url);
+    let Some(id) = members.iter().find(has_url).map(|member| member.id) else {
+        return Err(failed("asking for the members")(Status::not_found(
+            peer_url.to_owned(),
+        )));
+    };
+    let deadline = Instant::now() + super::READY_MAX;
+    let may_retry = |status: &Status| status.code() == Code::Unavailable && Instant::now() < deadline;
+    loop {
+        match client.member_remove(MemberRemoveRequest { id }).await {
+            Ok(_) => break,
+            Err(status) if may_retry(&status) => tokio::time::sleep(super::POLL).await,
+            Err(status) => return Err(failed("removing a member")(status)),
+        }
+    }
+    let add = MemberAddRequest {
+        peer_urls: vec![peer_url.to_owned()],
+        ..MemberAddRequest::default()
+    };
+    loop {
+        match client.member_add(add.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(status) if may_retry(&status) => tokio::time::sleep(super::POLL).await,
+            Err(status) => return Err(failed("adding a member")(status)),
+        }
+    }
+}
+
 async fn maintenance(endpoint: &Endpoint) -> Result<MaintenanceClient<Channel>, Error> {
     let channel = Channel::connect(endpoint).await?;
     let origin = channel.origin();
     Ok(MaintenanceClient::with_origin(channel, origin))
 }
 
-fn failed(what: &'static str) -> impl FnOnce(tonic::Status) -> Error {
+fn failed(what: &'static str) -> impl FnOnce(Status) -> Error {
     move |status| Error::Prepare {
         what,
         status: Box::new(status),

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::Error;
 use crate::transport::Endpoint;
+pub(crate) use member::kv_hash;
 use member::{Process, answers, status};
 
 /// From the start to the first linearizable read through every member.
@@ -58,6 +59,15 @@ impl Program {
             further_args: further_args.to_vec(),
         })
     }
+}
+
+/// What a starting member is told about its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClusterState {
+    /// It founds the cluster with the others.
+    New,
+    /// The others have one.
+    Existing,
 }
 
 /// A running cluster.
@@ -114,7 +124,7 @@ impl Cluster {
         };
         cluster.processes.resize_with(size, || None);
         for seat in 0..size {
-            cluster.start_member(seat)?;
+            cluster.start_member(seat, ClusterState::New)?;
         }
         Ok(cluster)
     }
@@ -170,9 +180,36 @@ impl Cluster {
         Ok(endpoints)
     }
 
+    /// Ends a member by force.
+    pub(crate) fn kill(&mut self, seat: usize) {
+        self.processes[seat] = None;
+    }
+
+    /// Whether the seat has a process, which may have ended by itself.
+    pub(crate) fn is_started(&self, seat: usize) -> bool {
+        self.processes[seat].is_some()
+    }
+
+    /// Removes the directory of a member that is down.
+    pub(crate) fn erase(&self, seat: usize) -> Result<(), Error> {
+        assert!(!self.is_started(seat), "member {seat} still uses its directory");
+        let path = self.data_dir(seat);
+        std::fs::remove_dir_all(&path).map_err(|source| Error::File {
+            what: "remove",
+            path,
+            source,
+        })
+    }
+
+    /// Takes a member that is down out of the membership and adds it anew, by a request to `by`: the seat then has a new
+    /// member id.
+    pub(crate) async fn replace(&self, seat: usize, by: usize) -> Result<(), Error> {
+        member::replace(&self.endpoint(by), &self.seats[seat].peer_url()).await
+    }
+
     /// Starts the member of a seat, with the directory that it finds; does not wait for it.
-    pub(crate) fn start_member(&mut self, seat: usize) -> Result<(), Error> {
-        let mut args = arguments(&self.seats, seat, self.data_dir(seat).as_os_str());
+    pub(crate) fn start_member(&mut self, seat: usize, state: ClusterState) -> Result<(), Error> {
+        let mut args = arguments(&self.seats, seat, self.data_dir(seat).as_os_str(), state);
         args.extend(self.program.further_args.iter().map(OsString::from));
         let log = self.dir.path().join(format!("{}.log", self.seats[seat].name));
         let process = Process::start(&self.program.path, &args, log, self.core)?;
@@ -243,13 +280,17 @@ impl Seat {
 }
 
 /// The flags that every server gets.
-fn arguments(seats: &[Seat], own: usize, data_dir: &OsStr) -> Vec<OsString> {
+fn arguments(seats: &[Seat], own: usize, data_dir: &OsStr, state: ClusterState) -> Vec<OsString> {
     let seat = &seats[own];
     let (client, peer) = (seat.client_url(), seat.peer_url());
     let founders = seats
         .iter()
         .map(|seat| format!("{}={}", seat.name, seat.peer_url()));
     let cluster = founders.collect::<Vec<_>>().join(",");
+    let state = match state {
+        ClusterState::New => "new",
+        ClusterState::Existing => "existing",
+    };
     [
         OsStr::new("--name"),
         OsStr::new(&seat.name),
@@ -266,7 +307,7 @@ fn arguments(seats: &[Seat], own: usize, data_dir: &OsStr) -> Vec<OsString> {
         OsStr::new("--initial-cluster"),
         OsStr::new(&cluster),
         OsStr::new("--initial-cluster-state"),
-        OsStr::new("new"),
+        OsStr::new(state),
     ]
     .map(OsStr::to_owned)
     .to_vec()
@@ -328,7 +369,7 @@ mod tests {
 
     #[test]
     fn every_server_gets_the_same_flags() {
-        let line = arguments(&[seat(1)], 0, OsStr::new("/d")).join(OsStr::new(" "));
+        let line = arguments(&[seat(1)], 0, OsStr::new("/d"), ClusterState::New).join(OsStr::new(" "));
         let expected = "--name bench1 --data-dir /d --listen-client-urls http://127.0.0.1:2 \
                         --advertise-client-urls http://127.0.0.1:2 --listen-peer-urls http://127.0.0.1:3 \
                         --initial-advertise-peer-urls http://127.0.0.1:3 --initial-cluster bench1=http://127.0.0.1:3 \
@@ -339,11 +380,11 @@ mod tests {
     #[test]
     fn a_member_is_told_all_peers_and_only_its_own_clients() {
         let seats = [seat(1), seat(2), seat(3)];
-        let line = arguments(&seats, 1, OsStr::new("/d")).join(OsStr::new(" "));
+        let line = arguments(&seats, 1, OsStr::new("/d"), ClusterState::Existing).join(OsStr::new(" "));
         let line = line.into_string().unwrap();
         assert!(line.starts_with("--name bench2 "), "{line}");
         let cluster = "--initial-cluster bench1=http://127.0.0.1:3,bench2=http://127.0.0.1:5,\
-                       bench3=http://127.0.0.1:7 --initial-cluster-state new";
+                       bench3=http://127.0.0.1:7 --initial-cluster-state existing";
         assert!(line.ends_with(cluster), "{line}");
         assert!(
             !line.contains("127.0.0.1:2 ") && !line.contains("127.0.0.1:6"),
@@ -379,5 +420,22 @@ mod tests {
     fn a_missing_binary_is_an_error_with_its_path() {
         let missing = Program::new(Path::new("/not/there"), &[]).unwrap_err();
         assert_eq!(missing.to_string(), "cannot find /not/there");
+    }
+
+    #[test]
+    fn a_member_that_was_ended_leaves_its_seat() {
+        let work = tempfile::tempdir().unwrap();
+        let mut cluster = Cluster::found(&program("/bin/cat"), 3, work.path(), None).unwrap();
+        assert_eq!(cluster.pids().len(), 3);
+        let endpoints = cluster.endpoints();
+        cluster.kill(1);
+        assert_eq!(cluster.pids().len(), 2);
+        assert!(cluster.check_running(1).is_err());
+        std::fs::create_dir_all(cluster.data_dir(1).join("some")).unwrap();
+        cluster.erase(1).unwrap();
+        assert!(!cluster.data_dir(1).exists());
+        cluster.start_member(1, ClusterState::Existing).unwrap();
+        assert_eq!(cluster.pids().len(), 3);
+        assert_eq!(cluster.endpoints(), endpoints);
     }
 }
