@@ -53,6 +53,12 @@ impl fmt::Display for Shown {
     }
 }
 
+/// Who did not answer, and why.
+struct Failure {
+    url: Url,
+    reason: String,
+}
+
 /// What a running cluster says of itself.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Cluster {
@@ -67,12 +73,21 @@ pub(crate) async fn prepare(settings: &mut Settings) -> Result<(), DiscoverError
         ClusterState::New => {
             let own = store::membership::member_id(&own_urls(settings), &settings.initial_cluster_token);
             match found {
-                Some(cluster) if has_started(&cluster, own) => Err(DiscoverError::Bootstrapped(own)),
+                Ok(cluster) if has_started(&cluster, own) => Err(DiscoverError::Bootstrapped(own)),
                 _ => Ok(()),
             }
         }
         ClusterState::Existing => {
-            let cluster = found.ok_or(DiscoverError::Nobody)?;
+            let cluster = found.map_err(|failures| {
+                for Failure { url, reason } in failures {
+                    tracing::warn!(
+                        url = url.as_str(),
+                        reason,
+                        "cannot ask a member who is in the cluster"
+                    );
+                }
+                DiscoverError::Nobody
+            })?;
             let own = find_own(&cluster, &by_name(settings), &settings.name)?;
             // The same addresses, but as the cluster writes them.
             settings.initial_advertise_peer_urls = own.peer_urls.clone();
@@ -87,7 +102,7 @@ pub(crate) async fn prepare(settings: &mut Settings) -> Result<(), DiscoverError
 
 /// Whether one of the members at `urls` tells, within `time`, who is in the cluster.
 pub(crate) async fn answers(urls: &[String], time: Duration) -> bool {
-    ask_all(parsed(urls), time).await.is_some()
+    ask_all(parsed(urls), time).await.is_ok()
 }
 
 /// A member that has told its cluster where clients reach it did so from a disk that is not here.
@@ -128,7 +143,7 @@ fn find_own<'a>(
 }
 
 /// Asks all other members.
-async fn ask_others(settings: &Settings) -> Option<Cluster> {
+async fn ask_others(settings: &Settings) -> Result<Cluster, Vec<Failure>> {
     let members = by_name(settings).into_iter();
     let others = members.filter(|(name, _)| *name != settings.name);
     let urls = others.flat_map(|(_, urls)| urls).collect();
@@ -136,22 +151,24 @@ async fn ask_others(settings: &Settings) -> Option<Cluster> {
 }
 
 /// Asks at all URLs at once; the first list that comes is taken.
-async fn ask_all(urls: Vec<Url>, time: Duration) -> Option<Cluster> {
-    let asked = urls.into_iter();
-    let mut asked: FuturesUnordered<_> = asked
+async fn ask_all(urls: Vec<Url>, time: Duration) -> Result<Cluster, Vec<Failure>> {
+    let mut asked: FuturesUnordered<_> = urls
+        .into_iter()
         .map(|url| async move { (ask(&url, time).await, url) })
         .collect();
+    let mut failures = Vec::new();
     while let Some((answer, url)) = asked.next().await {
-        match answer {
-            Ok(Some(cluster)) => return Some(cluster),
-            Ok(None) => tracing::debug!(url = url.as_str(), "a peer has no list of members yet"),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(url = url.as_str(), error, "cannot ask a peer for the members");
-            }
-        }
+        let reason = match answer {
+            Ok(Some(cluster)) => return Ok(cluster),
+            Ok(None) => "it does not know yet".to_owned(),
+            Err(error) => match std::error::Error::source(&error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            },
+        };
+        failures.push(Failure { url, reason });
     }
-    None
+    Err(failures)
 }
 
 async fn ask(url: &Url, time: Duration) -> Result<Option<Cluster>, DialError> {

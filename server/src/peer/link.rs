@@ -57,11 +57,18 @@ pub(super) async fn run(shared: Arc<Shared>, own: Identity, peer: Arc<Peer>, cla
                 pause = PAUSE_MIN;
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(jittered(pause)) => pause = (pause * 2).min(PAUSE_MAX),
-            () = peer.link(class).again.notified() => pause = PAUSE_MIN,
+        // Even where the peer shows that it is there: two sides that break each other's connections must not spin.
+        let paused = async {
+            tokio::time::sleep(jittered(PAUSE_MIN)).await;
+            tokio::select! {
+                () = tokio::time::sleep(jittered(pause)) => (pause * 2).min(PAUSE_MAX),
+                () = peer.link(class).again.notified() => PAUSE_MIN,
+            }
+        };
+        pause = tokio::select! {
+            next = paused => next,
             () = raised(&mut stopping) => return,
-        }
+        };
     }
 }
 
@@ -225,6 +232,6 @@ fn nanoseconds(time: Duration) -> u64 {
 /// What is taken from the queue at once: large enough to make a write worth its cost, small enough that the bounds of
 /// the queue are the bounds of what is held.
 const BATCH_BYTES: usize = 1 << 20;
-/// The pauses between attempts to reach a peer: the first, and the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The pauses between attempts to reach a peer: the shortest, and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
