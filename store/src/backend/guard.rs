@@ -326,3 +326,77 @@ const MARKER: &str = "sled.marker";
 const MARKER_FRESH: &str = "sled.marker.new";
 /// The name sled gives its threads; those of the pool it shares have none.
 const SLED_THREAD: &str = "sled_flusher";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Checkpoint, StateStore};
+    use crate::types::{ClusterId, Index, MemberId, Term};
+
+    /// A checkpoint of nothing, at an index.
+    fn write(backend: Arc<dyn Backend>, index: u64) {
+        let mut store = StateStore::create(backend, ClusterId(1), MemberId(2));
+        let checkpoint = Checkpoint {
+            applied: Index(index),
+            term: Term(1),
+            revision: 1,
+            compacted: -1,
+            ..Checkpoint::default()
+        };
+        store.checkpoint(&checkpoint).unwrap();
+        store.flush().unwrap();
+    }
+
+    fn applied(dir: &Path) -> (Option<Index>, bool) {
+        let opened = open_guarded(dir, &mut |_| {}).unwrap();
+        (
+            opened.loaded.map(|loaded| loaded.meta.applied),
+            opened.aside.is_some(),
+        )
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn renewing_again_and_again_leaves_one_working_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        write(open_guarded(dir, &mut |_| {}).unwrap().backend, 1);
+        for round in 2..6 {
+            write(renew(dir).unwrap(), round);
+            assert_eq!(names(dir), [WORKING, MARKER], "nothing is set aside");
+            assert_eq!(applied(dir), (Some(Index(round)), false));
+        }
+    }
+
+    #[test]
+    fn a_renewal_that_a_crash_cut_short_is_a_beginning_and_no_loss() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        write(open_guarded(dir, &mut |_| {}).unwrap().backend, 1);
+        // Before the rename.
+        let begun = Marker {
+            opening: true,
+            ..Marker::default()
+        };
+        begun.write(dir).unwrap();
+        assert_eq!(applied(dir), (Some(Index(1)), false));
+        // After it.
+        begun.write(dir).unwrap();
+        fs::rename(dir.join(WORKING), dir.join(OUTDATED)).unwrap();
+        assert_eq!(applied(dir), (None, false));
+        assert_eq!(names(dir), [WORKING, MARKER]);
+        // With the new one opened and not yet filled.
+        drop(renew(dir).unwrap());
+        assert_eq!(applied(dir), (None, false));
+        write(renew(dir).unwrap(), 7);
+        assert_eq!(applied(dir), (Some(Index(7)), false));
+    }
+}

@@ -25,6 +25,7 @@ pub(super) struct One {
     pub(super) member: SimMember,
     pub(super) clock: ManualClock,
     pub(super) disk: FakeDisk,
+    pub(super) backend: Arc<MemoryBackend>,
 }
 
 impl One {
@@ -49,20 +50,41 @@ impl One {
         settings.limits.wal_segment_bytes = 1 << 16;
         // Nothing of the past stays in memory once it is in the working copy.
         settings.limits.recent_bytes = 0;
+        // A scan of more keys than that takes several steps.
+        settings.limits.scan_step_keys = 3;
         Ok(One {
             member: SimMember::open(settings, world, Bugs::default())?,
             clock,
             disk,
+            backend: Arc::clone(backend),
         })
     }
 
     /// One that has written `revisions` revisions: the same for all, as far as they go.
     pub(super) fn grown(revisions: usize, value_bytes: usize) -> One {
         let mut one = One::new();
-        for number in 0..revisions {
-            one.write(number, value_bytes);
-        }
+        one.grow(0..revisions, value_bytes);
         one
+    }
+
+    pub(super) fn grow(&mut self, numbers: std::ops::Range<usize>, value_bytes: usize) {
+        for number in numbers {
+            self.write(number, value_bytes);
+        }
+    }
+
+    /// The power goes off and on again.
+    pub(super) fn crash(self, seed: u64) -> Result<One, crate::shell::OpenError> {
+        let One {
+            member,
+            disk,
+            backend,
+            ..
+        } = self;
+        drop(member);
+        disk.crash(seed);
+        backend.crash();
+        One::open(disk, &backend)
     }
 
     fn write(&mut self, number: usize, value_bytes: usize) {
