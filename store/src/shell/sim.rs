@@ -23,7 +23,7 @@ use super::open_error::OpenError;
 use super::shared::{Offload, Shared};
 use super::snapshots::WriteError;
 use super::{history, snapshots, transfers};
-use crate::backend::{Backend, StateStore};
+use crate::backend::{Backend, StateStore, Table};
 pub use crate::consensus::Part;
 use crate::consensus::{Append, LogEntry};
 use crate::env::{Class, Clock, DirLock, Disk, Entropy, Instant, Transport};
@@ -466,7 +466,12 @@ impl SimMember {
                         dead_pending: self.state.dead_pending(),
                     })
             }
-            Job::Snapshot(job) => self.write_snapshot(&job),
+            Job::Snapshot(mut job) => {
+                if self.bugs.snapshot_without_leases {
+                    job.tables.retain(|(table, ..)| *table != Table::Lease);
+                }
+                self.write_snapshot(&job)
+            }
             Job::Replace(job) => self.replace(job),
         };
         match outcome {

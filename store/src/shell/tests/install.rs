@@ -1,6 +1,7 @@
 //! A snapshot from the leader takes the place of a member's state: who reads meanwhile, who watches, and what a start
 //! finds after a crash at any moment of it.
 
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -8,14 +9,18 @@ use std::time::Duration;
 
 use proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchResponse};
 
-use super::one::{One, content, poll};
+use super::one::{Content, One, content, poll};
 use crate::apply::State;
 use crate::backend::MemoryBackend;
-use crate::env::Disk;
+use crate::env::fake::{ManualClock, SeededEntropy};
+use crate::env::real::RealDisk;
+use crate::env::{Disk, NoPeers};
 use crate::error::{Error, Unavailable};
+use crate::shell::bootstrap::{self, Files, Folders, Workplace, World};
 use crate::shell::maintenance::Job;
+use crate::shell::shared::Offload;
 use crate::shell::sim::Step;
-use crate::shell::{WatchResponses, install, recovery};
+use crate::shell::{Settings, Store, WatchResponses, install, recovery};
 use crate::types::{Index, MemberId};
 use crate::wal::snapshot::{SnapshotCopy, SnapshotError, SnapshotReader, path};
 use crate::wal::{self, Position, WalError};
@@ -37,9 +42,18 @@ fn leader(revisions: usize, compact: i64) -> (One, Index) {
 
 /// The leader's file arrives.
 fn arrive(follower: &One, leader: &One, index: Index) -> Result<Box<State>, SnapshotError> {
-    let reader = SnapshotReader::open(&leader.disk, &leader.member.place.folders.snap, index)?;
     let disk: Arc<dyn Disk> = Arc::new(follower.disk.clone());
-    let mut copy = SnapshotCopy::create(disk, &follower.member.place.folders.snap, index)?;
+    arrive_at(disk, &follower.member.place.folders.snap, leader, index)
+}
+
+fn arrive_at(
+    disk: Arc<dyn Disk>,
+    snap: &Path,
+    leader: &One,
+    index: Index,
+) -> Result<Box<State>, SnapshotError> {
+    let reader = SnapshotReader::open(&leader.disk, &leader.member.place.folders.snap, index)?;
+    let mut copy = SnapshotCopy::create(disk, snap, index)?;
     for offset in (0..reader.bytes()).step_by(1000) {
         copy.append(&reader.bytes_at(offset, 1000)?)?;
     }
@@ -49,6 +63,10 @@ fn arrive(follower: &One, leader: &One, index: Index) -> Result<Box<State>, Snap
 
 /// The follower's log begins anew after the snapshot.
 fn restart(follower: &mut One, state: &State) -> Result<(), WalError> {
+    restart_log(&mut follower.member.wal, state)
+}
+
+fn restart_log(log: &mut wal::Wal, state: &State) -> Result<(), WalError> {
     let at = Position {
         index: state.applied(),
         term: state.term(),
@@ -58,7 +76,7 @@ fn restart(follower: &mut One, state: &State) -> Result<(), WalError> {
         vote: MemberId(0),
         commit: at.index,
     };
-    follower.member.wal.append(&[wal::Append {
+    log.append(&[wal::Append {
         restart: Some(at),
         entries: Vec::new(),
         hard_state: Some(hard_state),
@@ -97,7 +115,7 @@ fn everything(revision: i64) -> RangeRequest {
     }
 }
 
-fn content_of(one: &One) -> impl PartialEq + std::fmt::Debug + use<> {
+fn content_of(one: &One) -> Content {
     content(&one.member.shared.state.read())
 }
 
@@ -411,4 +429,130 @@ fn a_snapshot_that_was_only_received_is_ignored_by_a_whole_working_copy() {
     let follower = follower.crash(2).unwrap();
     assert_eq!(follower.member.wal.last().index, index);
     assert_eq!(content_of(&follower), content_of(&leader));
+}
+
+/// A member on a real disk, with its working copy in sled.
+struct Real {
+    shared: Arc<crate::shell::shared::Shared>,
+    actors: bootstrap::Actors,
+    files: Files,
+    place: Workplace,
+}
+
+impl Real {
+    fn open(folder: &Path) -> Real {
+        let world = World {
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(ManualClock::new(1)),
+            entropy: Arc::new(SeededEntropy::new(1)),
+            transport: Arc::new(NoPeers),
+            backend: None,
+            verify_log: true,
+        };
+        let mut settings = Settings::new(folder);
+        settings.limits.wal_segment_bytes = 1 << 16;
+        drop(bootstrap::lock(&world, &settings).unwrap());
+        let recovered = bootstrap::recover(&world, &settings).unwrap();
+        let place = Workplace {
+            world: world.clone(),
+            folders: Folders::new(folder),
+            metadata: recovered.metadata,
+        };
+        let mailboxes = (tokio::sync::mpsc::channel(1).0, tokio::sync::mpsc::channel(1).0);
+        let (shared, actors, files) =
+            bootstrap::assemble(settings, &world, mailboxes, Offload::Threads, recovered);
+        Real {
+            shared,
+            actors,
+            files,
+            place,
+        }
+    }
+
+    fn content(&self) -> Content {
+        content(&self.shared.state.read())
+    }
+}
+
+fn folders(member: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(member).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_working_copy_in_sled_is_replaced_once_nobody_reads_it_and_leaves_nothing_behind() {
+    let (leader, index) = leader(90, 40);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _threads = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let mut real = Real::open(folder.path());
+    let before = folders(&real.place.folders.member);
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let state = arrive_at(disk, &real.place.folders.snap, &leader, index).unwrap();
+    restart_log(&mut real.files.wal, &state).unwrap();
+    let reader = real.shared.stored().expect("a working copy").revisions;
+    let Job::Replace(job) = install::install(&real.shared, &mut real.actors.maintenance, state) else {
+        panic!("the working copy has to follow")
+    };
+    let (shared, place, store) = (Arc::clone(&real.shared), real.place.clone(), real.files.store);
+    let replacing = std::thread::spawn(move || install::replace(&shared, &place, store, job).unwrap());
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while Arc::strong_count(&reader) > 1 {
+        assert!(std::time::Instant::now() < deadline, "the writer lets go of it");
+        std::thread::yield_now();
+    }
+    assert!(!replacing.is_finished(), "somebody still reads");
+    assert_eq!(folders(&real.place.folders.member), before);
+    let waits = tokio::spawn({
+        let store = Store {
+            shared: Arc::clone(&real.shared),
+        };
+        async move { store.range(everything(45)).await }
+    });
+    drop(reader);
+    let (store, _) = replacing.join().unwrap();
+    let past = runtime.block_on(waits).unwrap().unwrap();
+    assert!(!past.kvs.is_empty() && past.kvs.iter().all(|kv| kv.mod_revision <= 45));
+    assert_eq!(
+        folders(&real.place.folders.member),
+        before,
+        "no copy is set aside"
+    );
+    assert_eq!(content(&real.shared.state.read()), content_of(&leader));
+    // Started again, from the working copy.
+    real.shared.close_history();
+    drop((store, real.files.wal));
+    let real = Real::open(folder.path());
+    assert_eq!(real.content(), content_of(&leader));
+    assert_eq!(real.files.store.meta().applied, index);
+}
+
+#[test]
+fn a_start_after_the_log_has_restarted_fills_the_working_copy_in_sled() {
+    let (leader, index) = leader(90, 40);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _threads = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let mut real = Real::open(folder.path());
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let state = arrive_at(disk, &real.place.folders.snap, &leader, index).unwrap();
+    restart_log(&mut real.files.wal, &state).unwrap();
+    let before = folders(&real.place.folders.member);
+    real.shared.close_history();
+    drop(real);
+    for _ in 0..2 {
+        let real = Real::open(folder.path());
+        assert_eq!(real.content(), content_of(&leader));
+        assert_eq!(real.files.store.meta().applied, index);
+        assert_eq!(
+            folders(&real.place.folders.member),
+            before,
+            "no copy is set aside"
+        );
+        real.shared.close_history();
+    }
 }

@@ -199,7 +199,9 @@ pub(super) fn poll<T>(call: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll
 }
 
 /// What a state holds, for comparisons: the keys, the leases, the revision and what is compacted.
-pub(super) fn content(state: &State) -> (Vec<KeyValue>, Vec<(bytes::Bytes, bytes::Bytes)>, i64, i64) {
+pub(super) type Content = (Vec<KeyValue>, Vec<(bytes::Bytes, bytes::Bytes)>, i64, i64);
+
+pub(super) fn content(state: &State) -> Content {
     let everything = RangeRequest {
         key: "\0".into(),
         range_end: "\0".into(),
