@@ -173,7 +173,7 @@ fn a_read_that_began_in_the_old_state_does_not_end_in_the_new_one() {
     let state = arrive(&follower, &leader, index).unwrap();
     restart(&mut follower, &state).unwrap();
     let first = swap(&mut follower, state);
-    expect_changed(poll(scan.as_mut()));
+    expect_changed(&poll(scan.as_mut()));
     // So does one that waits for a working copy when yet another snapshot comes.
     let mut past = pin!(store.range(everything(70)));
     for _ in 0..10 {
@@ -182,7 +182,7 @@ fn a_read_that_began_in_the_old_state_does_not_end_in_the_new_one() {
     let file = SnapshotReader::open(&follower.disk, &follower.member.place.folders.snap, index);
     let again = recovery::state_of(&mut file.unwrap()).unwrap();
     let second = swap(&mut follower, Box::new(again));
-    expect_changed(poll(past.as_mut()));
+    expect_changed(&poll(past.as_mut()));
     // Only the last installation counts.
     replace(&mut follower, first);
     let mut past = pin!(store.range(everything(70)));
@@ -193,7 +193,7 @@ fn a_read_that_began_in_the_old_state_does_not_end_in_the_new_one() {
     follower.call(past).unwrap();
 }
 
-fn expect_changed<T: std::fmt::Debug>(ended: Poll<Result<T, Error>>) {
+fn expect_changed<T: std::fmt::Debug>(ended: &Poll<Result<T, Error>>) {
     assert!(
         matches!(
             ended,
@@ -280,7 +280,8 @@ fn watchers_that_the_snapshot_has_compacted_away_are_cancelled() {
     let mut watching = Watching::new(&mut follower, "k3", 0);
     let mut ahead = Watching::new(&mut follower, "k3", 70);
     follower.pass(Duration::from_secs(1));
-    (watching.take(), ahead.take());
+    watching.take();
+    ahead.take();
     let state = arrive(&follower, &leader, index).unwrap();
     restart(&mut follower, &state).unwrap();
     let job = swap(&mut follower, state);
