@@ -70,7 +70,7 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     let _ = shared_store.set(store.clone());
     attach(&peers, &store);
     let (stopping, stopping_seen) = watch::channel(false);
-    let (leaderless, leaderless_seen) = watch::channel(false);
+    let (leaderless, leaderless_seen) = watch::channel(0);
     tokio::spawn(core::watch_leader(
         store.clone(),
         settings.store.election,
@@ -233,7 +233,7 @@ fn cores(
     store: &Store,
     settings: &Settings,
     peers: &Peers,
-    leaderless: &watch::Receiver<bool>,
+    leaderless: &watch::Receiver<u64>,
     stopping: &watch::Receiver<bool>,
 ) -> Vec<Arc<Core>> {
     let count = std::thread::available_parallelism().map_or(1, usize::from);

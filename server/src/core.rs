@@ -28,8 +28,8 @@ pub(crate) struct Core {
     pub(crate) health: Arc<HealthCounts>,
     /// The way to the other members.
     pub(crate) peers: Peers,
-    /// True once this member has been without leader for [`LEADERLESS_ELECTIONS`] election timeouts.
-    pub(crate) leaderless: watch::Receiver<bool>,
+    /// How often this member has been without leader for [`LEADERLESS_ELECTIONS`] election timeouts.
+    pub(crate) leaderless: watch::Receiver<u64>,
     /// True once the process stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -40,19 +40,18 @@ pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
 }
 
 /// Watches for the loss of the leader; ends when nobody listens any more.
-pub(crate) async fn watch_leader(store: Store, election: Duration, leaderless: watch::Sender<bool>) {
+pub(crate) async fn watch_leader(store: Store, election: Duration, leaderless: watch::Sender<u64>) {
     let mut ticks = tokio::time::interval(election);
-    let mut without = 0;
+    let mut without = 0u32;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = leaderless.closed() => return,
         }
         without = if store.has_leader() { 0 } else { without + 1 };
-        leaderless.send_if_modified(|known| {
-            let now = without >= LEADERLESS_ELECTIONS;
-            std::mem::replace(known, now) != now
-        });
+        if without == LEADERLESS_ELECTIONS {
+            leaderless.send_modify(|times| *times += 1);
+        }
     }
 }
 

@@ -40,7 +40,7 @@ struct Member {
     store: Store,
     core: Arc<Core>,
     stopping: watch::Sender<bool>,
-    _leaderless: watch::Sender<bool>,
+    _leaderless: watch::Sender<u64>,
     _data: TempDir,
 }
 
@@ -63,7 +63,7 @@ impl Member {
         })
         .await;
         let (stopping, stopping_seen) = watch::channel(false);
-        let (leaderless, leaderless_seen) = watch::channel(false);
+        let (leaderless, leaderless_seen) = watch::channel(0);
         let shard = Shard::new();
         let core = Arc::new(Core {
             store: store.clone(),

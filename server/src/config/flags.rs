@@ -362,7 +362,12 @@ const FLAGS: &[Flag] = &[
     inert("discovery-fallback", "exit", Kind::OneOf(&["exit"])),
     inert("strict-reconfig-check", "true", Kind::Bool),
     inert("pre-vote", "true", Kind::Bool),
-    inert("initial-election-tick-advance", "true", Kind::Bool),
+    live(
+        "initial-election-tick-advance",
+        "true",
+        Kind::Bool,
+        "After the start, do not wait a whole election timeout for a leader.",
+    ),
     inert("max-snapshots", "5", Kind::Unsigned),
     inert("max-wals", "5", Kind::Unsigned),
     inert("max-learners", "1", Kind::Unsigned),

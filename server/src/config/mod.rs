@@ -132,6 +132,8 @@ impl Settings {
             advertise_client_urls: texts(&advertise_client),
             heartbeat,
             election,
+            election_tick_advance: flags::parse_bool(raw.get("initial-election-tick-advance"))
+                .unwrap_or(true),
             snapshot_count: number(&raw, "snapshot-count"),
             snapshot_catchup_entries: number(&raw, "snapshot-catchup-entries"),
             quota_bytes: quota(&raw, &mut warnings),

@@ -56,9 +56,11 @@ where
 
 async fn interruption(core: Arc<Core>, requires_leader: bool) -> Status {
     let mut stopping = core.stopping.clone();
+    // A stream is admitted only while a leader is known: only a later loss concerns it.
     let mut leaderless = core.leaderless.clone();
+    leaderless.mark_unchanged();
     tokio::select! {
         () = raised(&mut stopping) => status::stopped(),
-        () = raised(&mut leaderless), if requires_leader => status::no_leader(),
+        _ = leaderless.changed(), if requires_leader => status::no_leader(),
     }
 }

@@ -457,6 +457,10 @@ impl Node {
         self.raw.store().from(from)
     }
 
+    pub(super) fn election_ticks(&self) -> usize {
+        self.config.election_ticks
+    }
+
     /// Whether it is the only voter.
     #[must_use]
     pub fn alone(&self) -> bool {

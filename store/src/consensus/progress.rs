@@ -22,6 +22,16 @@ impl Node {
             .map(|(id, _)| MemberId(*id))
     }
 
+    /// Lets a follower stand for election soon, unless it hears of a leader: it has just started, and whoever led would
+    /// have been heard.
+    pub fn advance_election(&mut self) {
+        let election_ticks = self.election_ticks();
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Follower && raft.leader_id == 0 {
+            raft.election_elapsed = raft.election_elapsed.max(election_ticks.saturating_sub(2));
+        }
+    }
+
     /// Whether a leadership is being handed over.
     #[must_use]
     pub fn transferring(&self) -> bool {

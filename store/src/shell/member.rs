@@ -126,7 +126,6 @@ impl Member {
         applied: Index,
     ) -> Self {
         Member {
-            shared,
             node,
             hub,
             expiry: Expiry::new(),
@@ -136,7 +135,8 @@ impl Member {
             counters: Vec::new(),
             expired_renewals: Vec::new(),
             questions: Questions::default(),
-            peers: Peers::default(),
+            peers: Peers::new(&shared),
+            shared,
             transfers,
             arrived: None,
             installing: None,
@@ -193,6 +193,7 @@ impl Member {
         self.retry_lease_calls(now);
         self.publish_self(now);
         self.ask_for_recovery(now);
+        self.hasten_election(now);
         self.tick_transfers(now);
         if self.shared.streams_abandoned.swap(false, Ordering::Acquire) {
             self.hub_input(watch::Input::Abandoned);

@@ -50,6 +50,9 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// Election timeout; at least five heartbeats.
     pub election: Duration,
+    /// After the start, once a quorum is connected, do not wait a whole election timeout for a leader
+    /// (`--initial-election-tick-advance`).
+    pub election_tick_advance: bool,
     /// Applied entries between two trims of the in-memory log.
     pub snapshot_count: u64,
     /// Applied entries kept in memory for members that lag.
@@ -142,6 +145,7 @@ impl Settings {
             advertise_client_urls: vec!["http://localhost:2379".to_owned()],
             heartbeat: Duration::from_millis(100),
             election: Duration::from_secs(1),
+            election_tick_advance: true,
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5000,
             quota_bytes: Some(2 << 30),

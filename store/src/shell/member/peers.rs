@@ -21,9 +21,20 @@ pub(super) struct Peers {
     /// Those whose loss a quorum knows of: what it has acknowledged before is forgotten.
     confirmed: BTreeMap<MemberId, u64>,
     next_recovery: Instant,
+    /// Until when the first election may be hastened.
+    first_election_until: Option<Instant>,
 }
 
 impl Peers {
+    pub(super) fn new(shared: &Shared) -> Self {
+        let hastened = shared.settings.election_tick_advance;
+        let until = shared.clock.now() + FIRST_ELECTION_MAX;
+        Peers {
+            first_election_until: hastened.then_some(until),
+            ..Peers::default()
+        }
+    }
+
     /// The incarnation of a member whose loss of its disk a quorum knows of; else 0.
     pub(super) fn recovers_as(&self, member: MemberId) -> u64 {
         self.confirmed.get(&member).copied().unwrap_or(0)
@@ -111,6 +122,21 @@ impl Member {
         }
     }
 
+    /// A member that has just started need not wait for a leader as long as one that has lost it: once a quorum is
+    /// connected, a leader would be heard from within a heartbeat or two (etcd's `--initial-election-tick-advance`).
+    pub(super) fn hasten_election(&mut self, now: Instant) {
+        let Some(until) = self.peers.first_election_until else {
+            return;
+        };
+        let given_up = now > until || self.node.role().leader.0 != 0 || self.node.recovering();
+        if given_up {
+            self.peers.first_election_until = None;
+        } else if !self.peers.quorum_lost(&self.shared, Instant(u64::MAX)) {
+            self.peers.first_election_until = None;
+            self.node.advance_election();
+        }
+    }
+
     pub(super) fn send_raft(&mut self, message: RaftMessage) {
         let (to, class) = (message.to(), message.class());
         self.send(to, class, Body::Raft(message));
@@ -134,3 +160,5 @@ impl Member {
 
 /// How often a member that has lost its disk asks for a snapshot.
 const RECOVERY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
+/// How long after the start the first election may be hastened, as etcd.
+const FIRST_ELECTION_MAX: std::time::Duration = std::time::Duration::from_secs(5);
