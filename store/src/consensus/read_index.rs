@@ -15,6 +15,9 @@ pub struct ReadRounds<T> {
     running: Option<Round<T>>,
     /// Rounds that have their index and wait for it to be applied, by ascending index.
     confirmed: Vec<(Index, Vec<T>)>,
+    /// All rounds ask under one context: a bug for simulations to find.
+    #[cfg(any(test, feature = "sim"))]
+    reuses_contexts: bool,
 }
 
 #[derive(Debug)]
@@ -34,7 +37,15 @@ impl<T> ReadRounds<T> {
             waiting: Vec::new(),
             running: None,
             confirmed: Vec::new(),
+            #[cfg(any(test, feature = "sim"))]
+            reuses_contexts: false,
         }
+    }
+
+    /// Plants a bug: from now on all rounds ask under one context.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn reuse_contexts(&mut self) {
+        self.reuses_contexts = true;
     }
 
     /// A reader arrives.
@@ -49,6 +60,10 @@ impl<T> ReadRounds<T> {
         }
         let context = self.next_context;
         self.next_context = self.next_context.wrapping_add(1);
+        #[cfg(any(test, feature = "sim"))]
+        if self.reuses_contexts {
+            self.next_context = context;
+        }
         self.running = Some(Round {
             context,
             began: now,

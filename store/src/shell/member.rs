@@ -115,6 +115,9 @@ pub(super) struct Member {
     effects: Vec<Effect>,
     hub_effects: Vec<watch::Effect>,
     readers: Vec<Reader>,
+    /// The leader's revokes of expired leases do not say in which term it led: a bug for simulations to find.
+    #[cfg(any(test, feature = "sim"))]
+    revokes_without_term: bool,
 }
 
 impl Member {
@@ -151,6 +154,8 @@ impl Member {
             effects: Vec::new(),
             hub_effects: Vec::new(),
             readers: Vec::new(),
+            #[cfg(any(test, feature = "sim"))]
+            revokes_without_term: false,
         }
     }
 
@@ -266,6 +271,15 @@ impl Member {
         self.take_hub_effects(out);
         out.append(&mut self.outbox);
         self.publish();
+    }
+
+    /// Plants those of the bugs that lie in here.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn plant(&mut self, bugs: super::sim::Bugs) {
+        self.revokes_without_term = bugs.stale_revoke_applied;
+        if bugs.reused_read_context {
+            self.reads.reuse_contexts();
+        }
     }
 
     /// Where its Raft stands.

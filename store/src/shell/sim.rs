@@ -225,6 +225,7 @@ impl SimMember {
             .published
             .wal_bytes
             .store(wal.bytes(), std::sync::atomic::Ordering::Relaxed);
+        actors.member.plant(bugs);
         actors.member.begin();
         Ok(SimMember {
             shared,
@@ -268,7 +269,15 @@ impl SimMember {
 
     /// The messages sent since the last call, in order.
     pub fn take_sends(&mut self) -> Vec<Sent> {
-        std::mem::take(&mut self.outbox.0.lock())
+        let sends = std::mem::take(&mut *self.outbox.0.lock());
+        if !self.bugs.proposal_twice {
+            return sends;
+        }
+        let times = |sent: &Sent| if is_proposal(&sent.message) { 2 } else { 1 };
+        sends
+            .into_iter()
+            .flat_map(|sent| std::iter::repeat_n(sent.clone(), times(&sent)))
+            .collect()
     }
 
     /// The applied revisions from `main` on, as far as they are in memory.
@@ -385,6 +394,10 @@ impl SimMember {
         let Some(number) = self.appends.back().map(|append| append.number) else {
             return self.release();
         };
+        if self.bugs.vote_not_persisted {
+            let states = self.appends.iter_mut().filter_map(|append| append.state.as_mut());
+            states.for_each(|state| state.vote = MemberId(0));
+        }
         let batch: Vec<_> = self.appends.drain(..).map(snapshots::to_wal).collect();
         match self.wal.append(&batch) {
             Ok(()) if self.bugs.answer_before_sync => {}
