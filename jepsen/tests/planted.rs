@@ -1,0 +1,115 @@
+//! Bugs planted in members of a cluster, one at a time: each is found within the number of seeds that stands beside it.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use jepsen::nemesis::Intensities;
+use jepsen::sim::engine::Engine;
+use jepsen::sim::network::Weather;
+use jepsen::sim::world::{MILLISECOND, SECOND};
+use jepsen::sim::{Plan, RunReport, run};
+use jepsen::traffic::Mix;
+use store::shell::sim::Bugs;
+
+/// The first run that finds the bug.
+fn found(bugs: Bugs, seeds: u64, plan: impl Fn(u64) -> Plan) -> RunReport {
+    let report = (0..seeds)
+        .map(|seed| run(&plan(seed), Engine::cluster(3, seed, bugs)))
+        .find(|report| !report.failures.is_empty())
+        .unwrap_or_else(|| panic!("{bugs:?} was not found within {seeds} seeds"));
+    println!("found by {report}");
+    report
+}
+
+/// What makes a bug likely makes nothing fail without it.
+fn found_only_with(bugs: Bugs, seeds: u64, plan: impl Fn(u64) -> Plan) {
+    let seed = found(bugs, seeds, &plan).seed;
+    let report = run(&plan(seed), Engine::cluster(3, seed, Bugs::default()));
+    assert!(report.failures.is_empty(), "{report}");
+}
+
+fn usual(seed: u64) -> Plan {
+    Plan::of(3, seed)
+}
+
+#[test]
+fn finds_an_answer_before_its_sync() {
+    let bugs = Bugs {
+        answer_before_sync: true,
+        ..Bugs::default()
+    };
+    found_only_with(bugs, 100, usual);
+}
+
+#[test]
+fn finds_a_vote_that_is_not_persisted() {
+    let bugs = Bugs {
+        vote_not_persisted: true,
+        ..Bugs::default()
+    };
+    found_only_with(bugs, 100, |seed| Plan {
+        nemesis: Intensities {
+            crash_every: Some(40 * MILLISECOND),
+            partition_every: Some(200 * MILLISECOND),
+            partition_max: 300 * MILLISECOND,
+            weather: Weather {
+                delay_max: 30 * MILLISECOND,
+                ..Weather::CALM
+            },
+            ..Intensities::NONE
+        },
+        ..usual(seed)
+    });
+}
+
+#[test]
+fn finds_a_read_context_used_again() {
+    let bugs = Bugs {
+        reused_read_context: true,
+        ..Bugs::default()
+    };
+    found_only_with(bugs, 100, usual);
+}
+
+#[test]
+fn finds_a_snapshot_without_leases() {
+    let bugs = Bugs {
+        snapshot_without_leases: true,
+        ..Bugs::default()
+    };
+    found_only_with(bugs, 100, usual);
+}
+
+#[test]
+fn finds_a_proposal_that_arrives_twice() {
+    let bugs = Bugs {
+        proposal_twice: true,
+        ..Bugs::default()
+    };
+    found_only_with(bugs, 100, usual);
+}
+
+/// Many leases, about half of them renewed, and leaders that are cut off: one that steps down in the tick in which it
+/// finds leases expired passes their revokes on to the next leader, with whom they have been renewed meanwhile.
+#[test]
+fn finds_a_stale_revoke_that_is_applied() {
+    let bugs = Bugs {
+        stale_revoke_applied: true,
+        ..Bugs::default()
+    };
+    found_only_with(bugs, 100, |seed| Plan {
+        callers: 10,
+        mix: Mix {
+            lease: 60,
+            lease_ttl_max: 3,
+            ..Mix::default()
+        },
+        trouble: 20 * SECOND,
+        nemesis: Intensities {
+            partition_every: Some(300 * MILLISECOND),
+            partition_max: 800 * MILLISECOND,
+            ..Intensities::NONE
+        },
+        await_leases: true,
+        ..usual(seed)
+    });
+}
