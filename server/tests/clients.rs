@@ -1,4 +1,5 @@
-//! The same session with two real clients: etcd's Go client, and Debian's etcdctl.
+//! The same session with two real clients, etcd's Go client and Debian's etcdctl: against one member, and against
+//! three through the leader, through each follower and with all endpoints.
 
 mod harness;
 #[path = "clients/script.rs"]
@@ -7,6 +8,7 @@ mod script;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use harness::*;
@@ -14,27 +16,99 @@ use script::Session;
 
 #[test]
 fn go_client_session() {
-    let Some(go) = needs("go_client_session", "go") else {
+    let Some(session) = go_session("go_client_session") else {
         return;
     };
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/go");
-    let session = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("go-client-session");
-    let built = Command::new(go)
-        .current_dir(&source)
-        .args(["build", "-mod=readonly", "-o"])
-        .arg(&session)
-        .arg(".")
-        .output()
-        .expect("go can be run");
-    assert!(
-        built.status.success(),
-        "go build: {}",
-        String::from_utf8_lossy(&built.stderr)
-    );
-
     let server = Server::start();
+    run_go_session(session, 1, &[server.endpoint()]);
+}
+
+#[tokio::test]
+async fn go_client_session_through_the_leader_of_three() {
+    go_session_with_three("go_client_session_through_the_leader_of_three", Through::Leader).await;
+}
+
+#[tokio::test]
+async fn go_client_session_through_a_follower() {
+    go_session_with_three("go_client_session_through_a_follower", Through::Follower(0)).await;
+}
+
+#[tokio::test]
+async fn go_client_session_through_the_other_follower() {
+    go_session_with_three(
+        "go_client_session_through_the_other_follower",
+        Through::Follower(1),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn go_client_session_with_three_endpoints() {
+    go_session_with_three("go_client_session_with_three_endpoints", Through::All).await;
+}
+
+/// The members of a cluster of three that a client talks to.
+#[derive(Clone, Copy)]
+enum Through {
+    Leader,
+    Follower(usize),
+    All,
+}
+
+impl Through {
+    async fn endpoints(self, cluster: &Cluster) -> Vec<String> {
+        let leader = cluster.leader().await;
+        let members = match self {
+            Through::Leader => vec![leader],
+            Through::Follower(number) => vec![cluster.others(leader)[number]],
+            Through::All => cluster.members().collect(),
+        };
+        members
+            .into_iter()
+            .map(|member| cluster.server(member).endpoint())
+            .collect()
+    }
+}
+
+async fn go_session_with_three(test: &str, through: Through) {
+    let Some(session) = go_session(test) else {
+        return;
+    };
+    let cluster = Cluster::start(3).await;
+    run_go_session(session, 3, &through.endpoints(&cluster).await);
+}
+
+/// The Go program, built once; nothing without Go.
+fn go_session(test: &str) -> Option<&'static Path> {
+    static SESSION: OnceLock<PathBuf> = OnceLock::new();
+    let go = needs(test, "go")?;
+    Some(SESSION.get_or_init(|| {
+        let session = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("go-client-session");
+        let built = Command::new(go)
+            .current_dir(go_source())
+            .args(["build", "-mod=readonly", "-o"])
+            .arg(&session)
+            .arg(".")
+            .output()
+            .expect("go can be run");
+        assert!(
+            built.status.success(),
+            "go build: {}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+        session
+    }))
+}
+
+fn go_source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/go")
+}
+
+/// Runs the session against an empty store of so many members and compares its transcript.
+fn run_go_session(session: &Path, members: usize, endpoints: &[String]) {
     let ran = Command::new(session)
-        .arg(server.endpoint())
+        .arg(members.to_string())
+        .arg(endpoints.join(","))
         .output()
         .expect("the session can be run");
     let transcript = String::from_utf8(ran.stdout).expect("the transcript is text");
@@ -43,7 +117,7 @@ fn go_client_session() {
         "{transcript}\n{}",
         String::from_utf8_lossy(&ran.stderr)
     );
-    let expected = fs::read_to_string(source.join("expected.txt")).expect("the expected transcript");
+    let expected = fs::read_to_string(go_source().join("expected.txt")).expect("the expected transcript");
     assert_eq!(transcript, expected);
 }
 
@@ -54,11 +128,53 @@ fn etcdctl_session() {
     };
     let server = Server::start();
     let endpoint = server.client_address().to_string();
-    let peer = format!("http://127.0.0.1:{}", server.ports().peer);
-    let mut session = Session::new(&etcdctl, &[("ENDPOINT", &endpoint), ("PEER", &peer)]);
+    let peer = server.peer_url();
+    let session = Session::new(&etcdctl, &[("ENDPOINT", &endpoint), ("PEER", &peer)]);
+    let about_cluster = Session::new(&etcdctl, &[("ENDPOINT", &endpoint), ("PEER", &peer)]);
+    run_etcdctl_session("etcdctl_session", session, about_cluster, ONE_MEMBER);
+}
+
+#[tokio::test]
+async fn etcdctl_session_through_the_leader_of_three() {
+    etcdctl_session_with_three("etcdctl_session_through_the_leader_of_three", Through::Leader).await;
+}
+
+#[tokio::test]
+async fn etcdctl_session_through_a_follower() {
+    etcdctl_session_with_three("etcdctl_session_through_a_follower", Through::Follower(0)).await;
+}
+
+#[tokio::test]
+async fn etcdctl_session_through_the_other_follower() {
+    etcdctl_session_with_three("etcdctl_session_through_the_other_follower", Through::Follower(1)).await;
+}
+
+#[tokio::test]
+async fn etcdctl_session_with_three_endpoints() {
+    etcdctl_session_with_three("etcdctl_session_with_three_endpoints", Through::All).await;
+}
+
+async fn etcdctl_session_with_three(test: &str, through: Through) {
+    let Some(etcdctl) = needs_etcdctl(test) else {
+        return;
+    };
+    let cluster = Cluster::start(3).await;
+    let with = |endpoints: Vec<String>| {
+        // Without the scheme, as the users of etcdctl write them.
+        let endpoints = endpoints.join(",").replace("http://", "");
+        Session::new(&etcdctl, &[("ENDPOINT", &endpoints)])
+    };
+    let session = with(through.endpoints(&cluster).await);
+    let about_cluster = with(Through::All.endpoints(&cluster).await);
+    run_etcdctl_session(test, session, about_cluster, THREE_MEMBERS);
+}
+
+/// Runs the session, and behind it what depends on the number of members; keeps the transcript by the test's name.
+fn run_etcdctl_session(test: &str, mut session: Session, mut about_cluster: Session, members: &str) {
     let mut transcript = String::new();
-    let complaints = session.run(include_str!("clients/etcdctl_session.txt"), &mut transcript);
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("etcdctl_session.txt");
+    let mut complaints = session.run(include_str!("clients/etcdctl_session.txt"), &mut transcript);
+    complaints.extend(about_cluster.run(members, &mut transcript));
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.txt"));
     fs::write(&kept, transcript).expect("the directory for tests' files is writable");
     assert!(
         complaints.is_empty(),
@@ -67,6 +183,9 @@ fn etcdctl_session() {
         complaints.join("\n")
     );
 }
+
+const ONE_MEMBER: &str = include_str!("clients/etcdctl_one_member.txt");
+const THREE_MEMBERS: &str = include_str!("clients/etcdctl_three_members.txt");
 
 #[test]
 fn etcdctl_watches_from_now_on() {

@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -18,20 +20,24 @@ const patience = 20 * time.Second
 
 // session carries what every part of the session needs.
 type session struct {
-	cli      *clientv3.Client
-	endpoint string
-	ctx      context.Context
+	cli       *clientv3.Client
+	endpoints []string
+	members   int
+	ctx       context.Context
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: session http://HOST:PORT (of an empty store)")
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: session MEMBERS http://HOST:PORT[,...] (of an empty store, and how many members it has)")
 		os.Exit(2)
 	}
+	members, err := strconv.Atoi(os.Args[1])
+	must("number of members", err)
+	endpoints := strings.Split(os.Args[2], ",")
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cli, err := clientv3.New(clientv3.Config{
-		Endpoints:   []string{os.Args[1]},
+		Endpoints:   endpoints,
 		DialTimeout: patience,
 		Context:     ctx,
 		Logger:      zap.NewNop(), // it would report every error that the session asks for
@@ -41,7 +47,7 @@ func main() {
 		os.Exit(1)
 	}
 	defer cli.Close()
-	s := &session{cli: cli, endpoint: os.Args[1], ctx: ctx}
+	s := &session{cli: cli, endpoints: endpoints, members: members, ctx: ctx}
 
 	// The order matters: each part knows the revision that the parts before it reached.
 	s.part("put", s.puts)

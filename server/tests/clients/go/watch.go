@@ -24,10 +24,23 @@ type watching struct {
 func (s *session) watch(name, key string, opts ...clientv3.OpOption) *watching {
 	ctx, cancel := context.WithCancel(s.ctx)
 	w := &watching{name: name, ctx: ctx, cancel: cancel}
+	s.catchUp()
 	w.channel = s.cli.Watch(ctx, key, append(opts, clientv3.WithCreatedNotify())...)
 	created := w.next()
 	check(created.Created && len(created.Events) == 0, "%s: the first response is %+v", name, created)
 	return w
+}
+
+// catchUp brings every member up to date that the client talks to. A watch is served from what its member has
+// applied, and another one may have answered the last write. Calls go to the endpoints in turn.
+func (s *session) catchUp() {
+	if len(s.endpoints) == 1 {
+		return
+	}
+	for range s.endpoints {
+		_, err := s.cli.Get(s.ctx, "a linearizable read")
+		must("get", err)
+	}
 }
 
 // next is the next response as it came.
