@@ -1,8 +1,9 @@
-//! What the store counts, under etcd's names. What etcd calls `_total` and shows as a gauge stays a gauge.
+//! What the store counts, under etcd's names. What etcd calls `_total` and shows as a gauge stays a gauge. Snapshots
+//! are counted over all members together, where etcd has one series for each.
 
 use prometheus::proto::MetricType;
 use proto::etcdserverpb::AlarmType;
-use store::shell::{DISK_BUCKETS_S, HistogramValue, Metrics, Status};
+use store::shell::{DISK_BUCKETS_S, HistogramValue, Metrics, Status, TRANSFER_BUCKETS_S};
 
 use super::Page;
 use crate::core::Core;
@@ -15,9 +16,9 @@ pub(super) fn add(page: &mut Page, core: &Core) {
     for (name, help, value) in COUNTERS {
         page.counter(name, help, value(&metrics));
     }
-    for (name, help, value) in HISTOGRAMS {
+    for (name, help, bounds, value) in HISTOGRAMS {
         let value = value(&metrics);
-        page.histogram(name, help, &DISK_BUCKETS_S, &value.buckets, value.sum_s);
+        page.histogram(name, help, bounds, &value.buckets, value.sum_s);
     }
     let status = core.store.status();
     let learner = f64::from(u8::from(status.is_learner));
@@ -65,8 +66,13 @@ fn add_alarms(page: &mut Page, status: &Status) {
 
 /// Name, help and value.
 type Row<T> = (&'static str, &'static str, fn(&Metrics) -> T);
-/// A histogram's row.
-type HistogramRow = (&'static str, &'static str, fn(&Metrics) -> &HistogramValue);
+/// A histogram's row: the same, with the bounds of its buckets.
+type HistogramRow = (
+    &'static str,
+    &'static str,
+    &'static [f64],
+    fn(&Metrics) -> &HistogramValue,
+);
 
 const GAUGES: &[Row<f64>] = &[
     (
@@ -148,6 +154,21 @@ const GAUGES: &[Row<f64>] = &[
         |m| m.pending_events as f64,
     ),
     (
+        "etcd_network_snapshot_send_inflights_total",
+        "Total number of inflight snapshot sends",
+        |m| m.snapshot_sends.in_flight as f64,
+    ),
+    (
+        "etcd_network_snapshot_receive_inflights_total",
+        "Total number of inflight snapshot receives",
+        |m| m.snapshot_receives.in_flight as f64,
+    ),
+    (
+        "etcd_server_snapshot_apply_in_progress_total",
+        "1 if the server is applying the incoming snapshot. 0 if none.",
+        |m| m.snapshots_applying as f64,
+    ),
+    (
         "taffrail_leases",
         "Leases granted and neither revoked nor expired.",
         |m| m.leases as f64,
@@ -196,6 +217,26 @@ const COUNTERS: &[Row<u64>] = &[
         |m| m.events,
     ),
     (
+        "etcd_network_snapshot_send_success",
+        "Total number of successful snapshot sends",
+        |m| m.snapshot_sends.successes,
+    ),
+    (
+        "etcd_network_snapshot_send_failures",
+        "Total number of snapshot send failures",
+        |m| m.snapshot_sends.failures,
+    ),
+    (
+        "etcd_network_snapshot_receive_success",
+        "Total number of successful snapshot receives",
+        |m| m.snapshot_receives.successes,
+    ),
+    (
+        "etcd_network_snapshot_receive_failures",
+        "Total number of snapshot receive failures",
+        |m| m.snapshot_receives.failures,
+    ),
+    (
         "etcd_debugging_lease_granted_total",
         "The total number of granted leases.",
         |m| m.leases_granted,
@@ -221,11 +262,25 @@ const HISTOGRAMS: &[HistogramRow] = &[
     (
         "etcd_disk_wal_fsync_duration_seconds",
         "The latency distributions of fsync called by WAL.",
+        &DISK_BUCKETS_S,
         |m| &m.wal_fsync,
     ),
     (
         "etcd_disk_backend_commit_duration_seconds",
         "The latency distributions of commit called by backend.",
+        &DISK_BUCKETS_S,
         |m| &m.backend_commit,
+    ),
+    (
+        "etcd_network_snapshot_send_total_duration_seconds",
+        "Total latency distributions of v3 snapshot sends",
+        &TRANSFER_BUCKETS_S,
+        |m| &m.snapshot_sends.took,
+    ),
+    (
+        "etcd_network_snapshot_receive_total_duration_seconds",
+        "Total latency distributions of v3 snapshot receives",
+        &TRANSFER_BUCKETS_S,
+        |m| &m.snapshot_receives.took,
     ),
 ];
