@@ -480,3 +480,19 @@ fn a_member_that_lost_its_disk_votes_for_nobody_until_it_has_a_snapshot() {
     cluster.elect();
     assert_eq!(cluster.get(wiped, "k", false).unwrap().unwrap(), "w");
 }
+
+/// The death of a process is noticed at once by the connections to it: what cannot even be sent waits for the next
+/// leader.
+#[test]
+fn a_proposal_that_could_not_be_sent_goes_to_the_next_leader() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let follower = cluster.follower();
+    let dead = cluster.members[leader].as_ref().unwrap().member();
+    cluster.crash(leader);
+    for member in cluster.members.iter_mut().flatten() {
+        member.connected(dead, false);
+    }
+    assert_eq!(cluster.put(follower, "k", "v").unwrap(), 2);
+    assert_eq!(cluster.put(follower, "k", "w").unwrap(), 3);
+}

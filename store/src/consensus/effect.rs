@@ -22,6 +22,8 @@ pub enum Input {
     Message(RaftMessage),
     /// A message to this member was dropped.
     Unreachable(MemberId),
+    /// This message with proposals was dropped before it was sent.
+    Undelivered(RaftMessage),
     /// Hand the leadership to this member.
     Transfer(MemberId),
     /// A snapshot wanted by [`Effect::SendSnapshot`] is installed over there, or will not be.

@@ -54,8 +54,10 @@ pub struct Node {
     outgoing: Vec<Message>,
     /// Reads that came before the first commit of the term: raft-rs would drop them.
     early_reads: Vec<Message>,
-    /// Proposals of others that came while there was no leader to take them; see [`ProposalDropped`].
+    /// Proposals that found no leader to take them.
     stranded: VecDeque<Stranded>,
+    /// The leader that could not be reached: nothing is passed on to it until the next tick.
+    lost_leader: u64,
     ticks: u64,
     /// The members that a snapshot was asked for.
     pub(super) snapshots_under_way: BTreeSet<MemberId>,
@@ -64,7 +66,7 @@ pub struct Node {
     recovering: bool,
 }
 
-/// A proposal of another member that nobody could take.
+/// A message with proposals that nobody could take.
 struct Stranded {
     message: Message,
     /// When it is thrown away.
@@ -111,6 +113,7 @@ impl Node {
             outgoing: Vec::new(),
             early_reads: Vec::new(),
             stranded: VecDeque::new(),
+            lost_leader: 0,
             ticks: 0,
             snapshots_under_way: BTreeSet::new(),
             snapshot_held: Index(0),
@@ -136,6 +139,12 @@ impl Node {
             Input::Message(message) => {
                 if let Some(message) = wire::to_raft(message) {
                     self.message(message);
+                }
+            }
+            Input::Undelivered(message) => {
+                if let Some(message) = wire::to_raft(message) {
+                    self.lost_leader = self.raw.raft.leader_id;
+                    self.strand(message);
                 }
             }
             Input::Unreachable(member) => self.raw.report_unreachable(member.0),
@@ -196,6 +205,7 @@ impl Node {
 
     fn tick(&mut self) {
         self.ticks += 1;
+        self.lost_leader = 0;
         // Without its memory it must neither vote nor ask for votes.
         if !self.recovering {
             self.raw.tick();
@@ -264,7 +274,7 @@ impl Node {
         if self.stranded.len() < STRANDED_MAX {
             self.stranded.push_back(Stranded {
                 message,
-                until_tick: self.ticks + 2 * self.config.election_ticks as u64,
+                until_tick: self.ticks + STRANDED_ELECTIONS_MAX * self.config.election_ticks as u64,
             });
         }
     }
@@ -278,7 +288,8 @@ impl Node {
                 self.message(message);
             }
         }
-        if !self.stranded.is_empty() && self.takes_proposals() {
+        let reachable = self.raw.raft.leader_id != self.lost_leader;
+        if !self.stranded.is_empty() && reachable && self.takes_proposals() {
             for stranded in std::mem::take(&mut self.stranded) {
                 self.message(stranded.message);
             }
@@ -550,6 +561,8 @@ const FORWARD_BYTES_MAX: usize = 1 << 20;
 const CONTEXT_BYTES: usize = 24;
 /// Reads of other members that wait for the first commit of a term; each member asks for one at a time.
 const EARLY_READS_MAX: usize = 1024;
+/// How many election timeouts a proposal waits for a leader: as long as its caller, about.
+const STRANDED_ELECTIONS_MAX: u64 = 5;
 /// Messages with proposals of others that wait for a leader.
 const STRANDED_MAX: usize = 1024;
 /// Append messages to one peer that are not yet answered, as etcd's.

@@ -153,8 +153,8 @@ impl Driver {
                 Output::Transfer(work) => transfers::start(&self.shared, work, self.events_in.clone()),
                 Output::WriteSnapshot => self.maintenance.snapshot_wanted(),
                 Output::Send(to, class, message) => {
-                    if !self.shared.transport.send(to, class, message) && class == Class::Log {
-                        self.member.unreachable(to);
+                    if !self.shared.transport.send(to, class, message.clone()) && class == Class::Log {
+                        self.member.undelivered(to, message);
                     }
                 }
             }

@@ -47,7 +47,7 @@ pub(super) enum Output {
     Transfer(transfers::Work),
     /// Write a snapshot file now, for a member that lags.
     WriteSnapshot,
-    /// Send this to another member; if it is dropped, report [`Member::unreachable`].
+    /// Send this to another member; if it is dropped, report [`Member::undelivered`].
     Send(MemberId, Class, Bytes),
 }
 

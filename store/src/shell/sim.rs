@@ -2,7 +2,7 @@
 //! production, with every thread's work turned into a [`Step`] that the simulator takes when it likes. Calls of the
 //! handle are futures that need no runtime; the simulator polls them between steps.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -138,12 +138,19 @@ pub fn describe(message: &Bytes) -> String {
 
 /// Collects what a member sends.
 #[derive(Default)]
-struct Outbox(Mutex<Vec<Sent>>);
+struct Outbox {
+    sent: Mutex<Vec<Sent>>,
+    /// Members that are known not to be connected.
+    gone: Mutex<BTreeSet<MemberId>>,
+}
 
 impl Transport for Outbox {
     fn send(&self, to: MemberId, class: Class, message: Bytes) -> bool {
-        self.0.lock().push(Sent { to, class, message });
-        true
+        let connected = !self.gone.lock().contains(&to);
+        if connected {
+            self.sent.lock().push(Sent { to, class, message });
+        }
+        connected
     }
 
     fn set_peers(&self, _: &[(MemberId, Vec<String>)]) {}
@@ -267,9 +274,19 @@ impl SimMember {
         let _ = self.shared.inbox.try_send((from, message));
     }
 
+    /// Whether another member is connected: what is sent to one that is not is known to be dropped.
+    pub fn connected(&mut self, peer: MemberId, connected: bool) {
+        let mut gone = self.outbox.gone.lock();
+        if connected {
+            gone.remove(&peer);
+        } else {
+            gone.insert(peer);
+        }
+    }
+
     /// The messages sent since the last call, in order.
     pub fn take_sends(&mut self) -> Vec<Sent> {
-        let sends = std::mem::take(&mut *self.outbox.0.lock());
+        let sends = std::mem::take(&mut *self.outbox.sent.lock());
         if !self.bugs.proposal_twice {
             return sends;
         }
@@ -384,7 +401,9 @@ impl SimMember {
                 Output::Transfer(work) => transfers::start(&self.shared, work, self.events_in.clone()),
                 Output::WriteSnapshot => self.actors.maintenance.snapshot_wanted(),
                 Output::Send(to, class, message) => {
-                    self.shared.transport.send(to, class, message);
+                    if !self.shared.transport.send(to, class, message.clone()) && class == Class::Log {
+                        self.actors.member.undelivered(to, message);
+                    }
                 }
             }
         }

@@ -88,9 +88,16 @@ impl Member {
         }
     }
 
-    /// A message to another member was dropped.
-    pub(in crate::shell) fn unreachable(&mut self, member: MemberId) {
-        self.node.step(Input::Unreachable(member));
+    /// A message to another member was dropped before it was sent. Proposals are as good as never made: they wait for
+    /// another leader.
+    pub(in crate::shell) fn undelivered(&mut self, to: MemberId, message: Bytes) {
+        if let Ok(envelope) = Envelope::decode(message)
+            && let Some(Body::Raft(message)) = envelope.body
+            && message.is_proposal()
+        {
+            self.node.step(Input::Undelivered(message));
+        }
+        self.node.step(Input::Unreachable(to));
     }
 
     /// Hands the leadership to another member, if this one leads and there is one to take it.
