@@ -59,6 +59,8 @@ pub struct Node {
     /// The leader that could not be reached: nothing is passed on to it until the next tick.
     lost_leader: u64,
     ticks: u64,
+    /// The last acknowledgement: to whom, term, index, and when.
+    acknowledged: (u64, u64, u64, u64),
     /// The members that a snapshot was asked for.
     pub(super) snapshots_under_way: BTreeSet<MemberId>,
     /// The lowest index of those that are being sent.
@@ -115,6 +117,7 @@ impl Node {
             stranded: VecDeque::new(),
             lost_leader: 0,
             ticks: 0,
+            acknowledged: (0, 0, 0, 0),
             snapshots_under_way: BTreeSet::new(),
             snapshot_held: Index(0),
             recovering: config.recovering,
@@ -321,9 +324,8 @@ impl Node {
 
     /// Takes out everything that has become due since the last call, in the order in which it must be done.
     pub fn ready(&mut self, effects: &mut Vec<Effect>) {
-        for message in self.outgoing.drain(..) {
-            effects.push(Effect::Send(wire::from_raft(message)));
-        }
+        let outgoing = std::mem::take(&mut self.outgoing);
+        self.send(outgoing, effects);
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
             self.role_effect(effects);
@@ -408,10 +410,20 @@ impl Node {
                 self.snapshots_under_way.insert(to);
                 let index = Index(message.get_snapshot().get_metadata().index);
                 effects.push(Effect::SendSnapshot { to, index });
-            } else {
+            } else if !self.says_nothing_new(&message) {
                 effects.push(Effect::Send(wire::from_raft(message)));
             }
         }
+    }
+
+    /// Whether it acknowledges what was acknowledged to the same leader a moment ago: the answer to an append that only
+    /// tells the commit index. After a tick it goes all the same, since the one before may have been lost.
+    fn says_nothing_new(&mut self, message: &Message) -> bool {
+        if message.get_msg_type() != MessageType::MsgAppendResponse || message.reject {
+            return false;
+        }
+        let told = (message.to, message.term, message.index, self.ticks);
+        std::mem::replace(&mut self.acknowledged, told) == told
     }
 
     /// Keeps messages back until what they rest on is durable; those that rest on nothing go.
