@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub recovering: bool,
     /// Bytes proposed and not yet committed, beyond which proposals are dropped.
     pub uncommitted_bytes_max: u64,
+    /// Bytes of entries in one message to another member, one entry at least.
+    pub message_bytes_max: usize,
 }
 
 /// raft-rs dropped a proposal: there is no leader here, or too much is uncommitted.
@@ -88,7 +90,7 @@ impl Node {
             election_tick: config.election_ticks,
             heartbeat_tick: config.heartbeat_ticks,
             applied: config.applied.0,
-            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_size_per_msg: config.message_bytes_max as u64,
             max_inflight_msgs: INFLIGHT_MESSAGES_MAX,
             check_quorum: true,
             pre_vote: true,
@@ -174,7 +176,7 @@ impl Node {
         let bytes_max = if self.role.is_leader {
             usize::MAX
         } else {
-            FORWARD_BYTES_MAX
+            self.config.message_bytes_max
         };
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
@@ -565,10 +567,6 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Bytes of entries in one message to a peer.
-const MESSAGE_BYTES_MAX: u64 = 1 << 20;
-/// Bytes of proposals that are passed on in one message.
-const FORWARD_BYTES_MAX: usize = 1 << 20;
 /// Member, process, number.
 const CONTEXT_BYTES: usize = 24;
 /// Reads of other members that wait for the first commit of a term; each member asks for one at a time.

@@ -449,5 +449,6 @@ fn node_config(settings: &Settings, member: MemberId, applied: Index) -> NodeCon
         boot: 0,
         recovering: false,
         uncommitted_bytes_max: settings.limits.proposal_bytes as u64,
+        message_bytes_max: settings.limits.message_bytes,
     }
 }

@@ -254,6 +254,7 @@ impl Outgoing {
     }
 
     fn begin(&mut self, to: MemberId, reader: SnapshotReader, now: Instant, out: &mut Vec<Action>) {
+        let window = self.window();
         let Some(transfer) = self.transfers.get_mut(&to) else {
             return;
         };
@@ -263,7 +264,7 @@ impl Outgoing {
             reader: Some(reader),
             acked: 0,
             next: 0,
-            window: WINDOW_BYTES_MAX,
+            window,
             resent_from: None,
             active: now,
             heard: now,
@@ -331,6 +332,7 @@ impl Outgoing {
 
     /// Sends what was read at `offset`, unless sending has gone back or forward from there meanwhile.
     fn send(&mut self, to: MemberId, offset: u64, mut data: Bytes, now: Instant, out: &mut Vec<Action>) {
+        let chunk_bytes = self.chunk_bytes();
         let Some(transfer) = self.transfers.get_mut(&to) else {
             return;
         };
@@ -343,17 +345,31 @@ impl Outgoing {
         }
         sending.active = now;
         while !data.is_empty() {
-            let piece = data.split_to(data.len().min(CHUNK_BYTES_MAX));
+            let piece = data.split_to(data.len().min(chunk_bytes));
             let next = sending.next + piece.len() as u64;
             out.push(chunk(number, &wish, sending, piece));
             sending.next = next;
         }
     }
 
+    fn chunk_bytes(&self) -> usize {
+        self.shared
+            .settings
+            .limits
+            .snapshot_chunk_bytes
+            .clamp(1, CHUNK_BYTES_MAX)
+    }
+
+    /// Bytes on their way at once.
+    fn window(&self) -> u64 {
+        WINDOW_BYTES_MAX.min(WINDOW_CHUNKS * self.chunk_bytes() as u64)
+    }
+
     pub(super) fn ack(&mut self, from: MemberId, ack: &Ack, now: Instant, out: &mut Vec<Action>) {
         if self.transfer(from, ack.transfer).is_none() {
             return;
         }
+        let window = self.window();
         let Some(sending) = self.sending(from) else { return };
         if ack.next_offset > sending.total_bytes {
             tracing::warn!(%from, offset = ack.next_offset, "an impossible answer to a snapshot");
@@ -373,7 +389,7 @@ impl Outgoing {
         if offset > sending.acked {
             sending.acked = offset;
             sending.next = sending.next.max(offset);
-            sending.window = WINDOW_BYTES_MAX;
+            sending.window = window;
             sending.resent_from = None;
         } else if offset < sending.acked {
             // The receiver has begun anew.
@@ -390,6 +406,7 @@ impl Outgoing {
         self.first_index = self.first_index.max(first_index);
         self.resting.retain(|_, until| *until > now);
         let members: Vec<MemberId> = self.transfers.keys().copied().collect();
+        let chunk_bytes = self.chunk_bytes();
         for to in members {
             let Some(transfer) = self.transfers.get_mut(&to) else {
                 continue;
@@ -410,7 +427,7 @@ impl Outgoing {
                     } else if now.since(sending.active) >= RESEND_AFTER {
                         sending.active = now;
                         sending.next = sending.acked;
-                        sending.window = CHUNK_BYTES_MAX as u64;
+                        sending.window = chunk_bytes as u64;
                         if sending.acked == sending.total_bytes {
                             // Everything has arrived: asks what has become of it.
                             out.push(chunk(number, &wish, sending, Bytes::new()));
@@ -501,6 +518,8 @@ fn chunk(number: u64, wish: &Wish, sending: &Sending, data: Bytes) -> Action {
 
 /// Read from the file at once.
 const READ_BYTES_MAX: usize = 4 * CHUNK_BYTES_MAX;
+/// Chunks on their way at once.
+const WINDOW_CHUNKS: u64 = 8;
 /// Silence after which everything that is not acknowledged is sent again.
 const RESEND_AFTER: Duration = Duration::from_secs(1);
 /// Silence after which a transfer has failed.

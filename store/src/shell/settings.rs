@@ -100,6 +100,10 @@ pub struct Limits {
     pub wal_segment_bytes: u64,
     /// Bytes of log since the last snapshot file that make the next one due, or the size of the state if larger.
     pub snapshot_log_bytes: u64,
+    /// Bytes of log entries, or of proposals passed on, in one message to another member; one entry at least.
+    pub message_bytes: usize,
+    /// Bytes of a snapshot in one message to another member.
+    pub snapshot_chunk_bytes: usize,
     /// Keys that a scan visits before it lets others go on.
     pub scan_step_keys: usize,
     /// Keys that one step of a compaction visits.
@@ -123,6 +127,8 @@ impl Default for Limits {
             checkpoint_interval: Duration::from_secs(1),
             wal_segment_bytes: 64 << 20,
             snapshot_log_bytes: 1 << 30,
+            message_bytes: 1 << 20,
+            snapshot_chunk_bytes: 256 << 10,
             scan_step_keys: 1000,
             compaction_step_keys: 1000,
         }

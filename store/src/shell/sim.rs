@@ -2,7 +2,7 @@
 //! production, with every thread's work turned into a [`Step`] that the simulator takes when it likes. Calls of the
 //! handle are futures that need no runtime; the simulator polls them between steps.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -140,13 +140,13 @@ pub fn describe(message: &Bytes) -> String {
 #[derive(Default)]
 struct Outbox {
     sent: Mutex<Vec<Sent>>,
-    /// Members that are known not to be connected.
-    gone: Mutex<BTreeSet<MemberId>>,
+    /// Since when which members are connected; a member that is not in here always has been.
+    connected: Mutex<BTreeMap<MemberId, Option<Instant>>>,
 }
 
 impl Transport for Outbox {
     fn send(&self, to: MemberId, class: Class, message: Bytes) -> bool {
-        let connected = !self.gone.lock().contains(&to);
+        let connected = self.connected_since(to).is_some();
         if connected {
             self.sent.lock().push(Sent { to, class, message });
         }
@@ -155,8 +155,9 @@ impl Transport for Outbox {
 
     fn set_peers(&self, _: &[(MemberId, Vec<String>)]) {}
 
-    fn connected_since(&self, _: MemberId) -> Option<Instant> {
-        Some(Instant::default())
+    fn connected_since(&self, peer: MemberId) -> Option<Instant> {
+        let connected = self.connected.lock();
+        connected.get(&peer).copied().unwrap_or(Some(Instant::default()))
     }
 }
 
@@ -274,14 +275,23 @@ impl SimMember {
         let _ = self.shared.inbox.try_send((from, message));
     }
 
-    /// Whether another member is connected: what is sent to one that is not is known to be dropped.
+    /// The connection to another member stands again, or is broken: until told otherwise, messages for it are dropped,
+    /// and the member knows.
     pub fn connected(&mut self, peer: MemberId, connected: bool) {
-        let mut gone = self.outbox.gone.lock();
-        if connected {
-            gone.remove(&peer);
-        } else {
-            gone.insert(peer);
+        let since = connected.then(|| self.world.clock.now());
+        let mut known = self.outbox.connected.lock();
+        if known
+            .get(&peer)
+            .is_none_or(|before| before.is_some() != connected)
+        {
+            known.insert(peer, since);
         }
+    }
+
+    /// Hands the leadership over, if it leads, as a member does that is about to stop.
+    pub fn hand_over(&mut self) {
+        self.actors.member.hand_over();
+        self.round();
     }
 
     /// The messages sent since the last call, in order.

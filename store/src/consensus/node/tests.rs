@@ -17,6 +17,7 @@ fn node(tail: Tail, applied: u64) -> Node {
         boot: 1,
         recovering: false,
         uncommitted_bytes_max: 1 << 20,
+        message_bytes_max: 1 << 20,
     };
     Node::new(config, tail)
 }
