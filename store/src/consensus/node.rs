@@ -241,8 +241,7 @@ impl Node {
     /// A context holds the member and its process, since the leader tells the reads of all members apart by it.
     fn read_index(&mut self, context: u64) {
         let mut bytes = [0; CONTEXT_BYTES];
-        bytes[..8].copy_from_slice(&self.config.member.0.to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.config.boot.to_be_bytes());
+        bytes[..16].copy_from_slice(&self.context_prefix());
         bytes[16..].copy_from_slice(&context.to_be_bytes());
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgReadIndex);
@@ -254,6 +253,18 @@ impl Node {
             .into(),
         );
         self.message(message);
+    }
+
+    /// This member, and this process of it.
+    fn context_prefix(&self) -> [u8; 16] {
+        let (member, boot) = (u128::from(self.config.member.0), u128::from(self.config.boot));
+        (member << 64 | boot).to_be_bytes()
+    }
+
+    /// The number of a read index round that this process has asked for.
+    fn own_context(&self, bytes: &[u8]) -> Option<u64> {
+        let number = bytes.strip_prefix(&self.context_prefix())?;
+        number.try_into().ok().map(u64::from_be_bytes)
     }
 
     fn message(&mut self, message: Message) {
@@ -334,14 +345,11 @@ impl Node {
             let messages = ready.take_messages();
             self.send(messages, effects);
             for state in ready.take_read_states() {
-                let context = state
-                    .request_ctx
-                    .get(CONTEXT_BYTES - 8..)
-                    .and_then(|end| end.try_into().ok());
-                effects.push(Effect::ReadIndex {
-                    context: u64::from_be_bytes(context.expect("contexts are made in read_index()")),
-                    index: Index(state.index),
-                });
+                // One asked for before a restart says nothing about what has been acknowledged since.
+                if let Some(context) = self.own_context(&state.request_ctx) {
+                    let index = Index(state.index);
+                    effects.push(Effect::ReadIndex { context, index });
+                }
             }
             let committed = ready.take_committed_entries();
             let persisted_messages = ready.take_persisted_messages();

@@ -182,3 +182,37 @@ fn the_election_timeout_depends_on_the_seed_alone() {
     assert_eq!(timeouts(1), timeouts(1));
     assert_ne!(timeouts(1), timeouts(2));
 }
+
+/// Every process counts its rounds from 1, so the answer to one of a process before a restart has a number that the
+/// present one asks under too; what was acknowledged in between is not behind it.
+#[test]
+fn the_answer_to_a_round_before_a_restart_confirms_nothing() {
+    let voters = [MemberId(1), MemberId(2)];
+    let mut node = node(Tail::new(Index(0), Term(0), &voters, LIMITS), 0);
+    let mut answer = |boot: u64| {
+        let context: Vec<u8> = [1, boot, 1].into_iter().flat_map(u64::to_be_bytes).collect();
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgReadIndexResp);
+        (message.from, message.to, message.term, message.index) = (2, 1, 1, 7);
+        message.set_entries(
+            vec![raft::eraftpb::Entry {
+                data: context.into(),
+                ..Default::default()
+            }]
+            .into(),
+        );
+        node.step(Input::Message(super::wire::from_raft(message)));
+        let effects = ready(&mut node);
+        effects.iter().any(|effect| {
+            matches!(
+                effect,
+                Effect::ReadIndex {
+                    context: 1,
+                    index: Index(7)
+                }
+            )
+        })
+    };
+    assert!(!answer(2), "of another process");
+    assert!(answer(1), "of this one");
+}
