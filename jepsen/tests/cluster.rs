@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use jepsen::nemesis::Intensities;
 use jepsen::sim::engine::Engine;
+use jepsen::sim::network::Weather;
+use jepsen::sim::world::MILLISECOND;
 use jepsen::sim::{Plan, RunReport, run};
+use jepsen::traffic::Mix;
 use store::shell::sim::Bugs;
 
 fn run_with(members: usize, seed: u64) -> RunReport {
@@ -50,4 +54,32 @@ fn one_seed_is_one_trace() {
     assert_eq!(first, run_with(3, 11));
     assert_ne!(first.trace, run_with(3, 12).trace);
     assert_eq!(run_with(5, 11), run_with(5, 11));
+}
+
+/// Members come back within moments, so that what was meant for the life before reaches the next one.
+#[test]
+fn what_was_meant_for_the_life_before_is_not_taken_for_an_answer() {
+    for seed in 0..30 {
+        let plan = Plan {
+            callers: 12,
+            mix: Mix {
+                lease: 120,
+                lease_ttl_max: 3,
+                ..Mix::default()
+            },
+            nemesis: Intensities {
+                crash_every: Some(40 * MILLISECOND),
+                away_max: 5 * MILLISECOND,
+                weather: Weather {
+                    slow_in: 3,
+                    slow_max: 50 * MILLISECOND,
+                    ..Weather::CALM
+                },
+                ..Intensities::NONE
+            },
+            ..Plan::of(3, seed)
+        };
+        let report = run(&plan, Engine::cluster(3, seed, Bugs::default()));
+        assert!(report.failures.is_empty(), "{report}");
+    }
 }

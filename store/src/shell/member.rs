@@ -137,7 +137,7 @@ impl Member {
             proposals: Vec::new(),
             counters: Vec::new(),
             expired_renewals: Vec::new(),
-            questions: Questions::default(),
+            questions: Questions::new(shared.boot),
             peers: Peers::new(&shared),
             shared,
             transfers,

@@ -33,7 +33,6 @@ enum Caller {
 }
 
 /// The questions that wait for the leader.
-#[derive(Default)]
 pub(super) struct Questions {
     /// No leader is known.
     leaderless: Vec<LeaseCall>,
@@ -72,6 +71,16 @@ impl LeaseCall {
 }
 
 impl Questions {
+    /// None yet. Their numbers begin with one drawn at random for this process: the answer to a question of the process
+    /// before it must not be taken for the answer to one of this.
+    pub(super) const fn new(first: u64) -> Self {
+        Questions {
+            leaderless: Vec::new(),
+            asked: BTreeMap::new(),
+            next: first,
+        }
+    }
+
     fn len(&self) -> usize {
         self.leaderless.len() + self.asked.len()
     }
@@ -102,7 +111,7 @@ impl Member {
         if role.leader.0 == 0 {
             return self.questions.leaderless.push(call);
         }
-        self.questions.next += 1;
+        self.questions.next = self.questions.next.wrapping_add(1);
         let id = self.questions.next;
         let ask = LeaseAsk {
             id,
@@ -225,9 +234,9 @@ impl Member {
     }
 
     pub(super) fn fail_lease_calls(&mut self, error: Unavailable) {
-        let questions = std::mem::take(&mut self.questions);
-        let waiting = questions.leaderless.into_iter();
-        let asked = questions.asked.into_values().map(|asked| asked.call);
+        let waiting = std::mem::take(&mut self.questions.leaderless).into_iter();
+        let asked = std::mem::take(&mut self.questions.asked).into_values();
+        let asked = asked.map(|asked| asked.call);
         for call in waiting.chain(asked).chain(self.expired_renewals.drain(..)) {
             call.fail(error);
         }
