@@ -88,8 +88,8 @@ fn finds_a_proposal_that_arrives_twice() {
     found_only_with(bugs, 100, usual);
 }
 
-/// Many leases, about half of them renewed, and leaders that are cut off: one that steps down in the tick in which it
-/// finds leases expired passes their revokes on to the next leader, with whom they have been renewed meanwhile.
+/// Many leases, and leaders that hand over all the time: what such a leader finds expired while it waits for its
+/// successor it passes on to that one, with whom the lease has been renewed when the revoke arrives late.
 #[test]
 fn finds_a_stale_revoke_that_is_applied() {
     let bugs = Bugs {
@@ -97,19 +97,29 @@ fn finds_a_stale_revoke_that_is_applied() {
         ..Bugs::default()
     };
     found_only_with(bugs, 100, |seed| Plan {
-        callers: 10,
+        callers: 16,
         mix: Mix {
-            lease: 60,
-            lease_ttl_max: 3,
+            put: 40,
+            range: 4,
+            range_at: 0,
+            delete: 4,
+            txn: 0,
+            compact: 0,
+            lease: 100,
+            lease_ttl_max: 1,
             ..Mix::default()
         },
         trouble: 20 * SECOND,
         nemesis: Intensities {
-            partition_every: Some(300 * MILLISECOND),
-            partition_max: 800 * MILLISECOND,
+            hand_over_every: Some(1000 * MILLISECOND),
+            weather: Weather {
+                delay_max: 5 * MILLISECOND,
+                slow_in: 6,
+                slow_max: 200 * MILLISECOND,
+                ..Weather::CALM
+            },
             ..Intensities::NONE
         },
-        await_leases: true,
         ..usual(seed)
     });
 }

@@ -82,6 +82,7 @@ struct Totals {
     crashes: u64,
     pauses: u64,
     partitions: u64,
+    hand_overs: u64,
     empty_disks: u64,
     sent: u64,
     dropped: u64,
@@ -99,6 +100,7 @@ impl Totals {
         self.crashes += report.crashes;
         self.pauses += report.pauses;
         self.partitions += report.partitions;
+        self.hand_overs += report.hand_overs;
         self.empty_disks += report.empty_disks;
         self.sent += report.traffic.sent;
         self.dropped += report.traffic.dropped;
@@ -108,7 +110,7 @@ impl Totals {
     fn print(&self, first: u64) {
         println!(
             "{} seeds from {first}: {} steps, {} answers, {} elections, {} snapshots installed, {} crashes, \
-             {} pauses, {} partitions, {} empty disks, {} messages ({} lost, {} doubled), {} failed",
+             {} pauses, {} partitions, {} hand-overs, {} empty disks, {} messages ({} lost, {} doubled), {} failed",
             self.runs,
             self.steps,
             self.answers,
@@ -117,6 +119,7 @@ impl Totals {
             self.crashes,
             self.pauses,
             self.partitions,
+            self.hand_overs,
             self.empty_disks,
             self.sent,
             self.dropped,

@@ -1,8 +1,16 @@
-//! Empty disks. A member that has lost its disk has lost what the quorums it was part of rest on, so there is at most
+//! Disks: a failed sync, after which the member must stop, since it cannot know what is durable; and empty disks. A member that has lost its disk has lost what the quorums it was part of rest on, so there is at most
 //! one such member at a time, until it has caught up again.
 
 use super::{Intensities, Order, Sight};
 use crate::rng::Rng;
+
+/// One member's, soon.
+pub(super) fn failed_sync(sight: &Sight, rng: &mut Rng) -> Order {
+    Order::FailSync {
+        member: sight.target(rng),
+        syncs: rng.between(1, SYNCS_MAX),
+    }
+}
 
 /// One member, where none is still without its data.
 pub(super) fn wipe(intensities: &Intensities, sight: &Sight, rng: &mut Rng) -> Option<Order> {
@@ -14,3 +22,6 @@ pub(super) fn wipe(intensities: &Intensities, sight: &Sight, rng: &mut Rng) -> O
         away: rng.between(1, intensities.away_max),
     })
 }
+
+/// The last sync that may fail.
+const SYNCS_MAX: u64 = 5;

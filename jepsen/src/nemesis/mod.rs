@@ -5,10 +5,10 @@
 //! | [`power`] | a member loses its power, between two steps or in the middle of a disk operation; or all do at once |
 //! | [`pause`] | a member stands still, as by SIGSTOP, and then finds that time has passed |
 //! | [`partition`] | members cannot reach each other, both ways or one way |
-//! | [`disk`] | a member comes back with an empty disk |
+//! | [`disk`] | a disk fails a sync; a member comes back with an empty disk |
 //! | [`clock`] | members' clocks run at speeds of their own |
 //!
-//! The network's own weather is in [`crate::sim::network`]. Nothing here may take from a cluster what it needs to keep
+//! Beside these a leader is asked now and then to hand over. The network's own weather is in [`crate::sim::network`]. Nothing here may take from a cluster what it needs to keep
 //! its promises: only a disk's loss does that, so no more than one member is ever without its data.
 
 pub mod clock;
@@ -33,6 +33,12 @@ pub struct Intensities {
     pub blackout_every: Option<Time>,
     /// The longest time that a member without power stays away.
     pub away_max: Time,
+    /// A member's disk fails a sync.
+    pub failed_sync_every: Option<Time>,
+    /// The leader is asked to hand over.
+    pub hand_over_every: Option<Time>,
+    /// Members notice that they cannot reach each other, as by a broken connection.
+    pub breaks_noticed: bool,
     /// One member stands still.
     pub pause_every: Option<Time>,
     /// The longest time that it does.
@@ -54,6 +60,9 @@ impl Intensities {
     pub const NONE: Intensities = Intensities {
         crash_every: None,
         blackout_every: None,
+        failed_sync_every: None,
+        hand_over_every: None,
+        breaks_noticed: false,
         away_max: 30 * MILLISECOND,
         pause_every: None,
         pause_max: 0,
@@ -81,6 +90,9 @@ impl Intensities {
         Intensities {
             crash_every: ms(&mut rng, &[0, 200, 500, 1500]),
             blackout_every: ms(&mut rng, &[0, 0, 2000]),
+            failed_sync_every: ms(&mut rng, &[0, 1000]),
+            hand_over_every: ms(&mut rng, &[0, 0, 400]),
+            breaks_noticed: rng.once_in(2),
             away_max: *rng.pick(&[30, 100, 800]) * MILLISECOND,
             pause_every: ms(&mut rng, &[0, 500, 1500]),
             pause_max: *rng.pick(&[50, 300, 1500]) * MILLISECOND,
@@ -100,6 +112,10 @@ pub enum Trouble {
     Crash,
     /// See [`Intensities::blackout_every`].
     Blackout,
+    /// See [`Intensities::failed_sync_every`].
+    FailedSync,
+    /// See [`Intensities::hand_over_every`].
+    HandOver,
     /// See [`Intensities::pause_every`].
     Pause,
     /// See [`Intensities::partition_every`].
@@ -110,9 +126,11 @@ pub enum Trouble {
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 5] = [
+    pub const ALL: [Trouble; 7] = [
         Trouble::Crash,
         Trouble::Blackout,
+        Trouble::FailedSync,
+        Trouble::HandOver,
         Trouble::Pause,
         Trouble::Partition,
         Trouble::EmptyDisk,
@@ -165,6 +183,15 @@ pub enum Order {
         /// The operation, from 1.
         disk_operations: u64,
     },
+    /// Fails the sync of this number from now on a member's disk.
+    FailSync {
+        /// Whose.
+        member: MemberNumber,
+        /// The sync, from 1.
+        syncs: u64,
+    },
+    /// Asks a member to hand over the leadership.
+    HandOver(MemberNumber),
     /// Lets a member stand still for a while.
     Pause {
         /// Which.
@@ -194,6 +221,8 @@ pub fn next(trouble: Trouble, intensities: &Intensities, rng: &mut Rng) -> Optio
     let mean = match trouble {
         Trouble::Crash => intensities.crash_every,
         Trouble::Blackout => intensities.blackout_every,
+        Trouble::FailedSync => intensities.failed_sync_every,
+        Trouble::HandOver => intensities.hand_over_every,
         Trouble::Pause => intensities.pause_every,
         Trouble::Partition => intensities.partition_every,
         Trouble::EmptyDisk => intensities.empty_disk_every,
@@ -207,6 +236,8 @@ pub fn strike(trouble: Trouble, intensities: &Intensities, sight: &Sight, rng: &
     match trouble {
         Trouble::Crash => vec![power::crash(intensities, sight, rng)],
         Trouble::Blackout => power::blackout(intensities, sight, rng),
+        Trouble::FailedSync => vec![disk::failed_sync(sight, rng)],
+        Trouble::HandOver => sight.leader.map(Order::HandOver).into_iter().collect(),
         Trouble::Pause => vec![pause::pause(intensities, sight, rng)],
         Trouble::Partition => vec![partition::partition(intensities, sight, rng)],
         Trouble::EmptyDisk => Vec::from_iter(disk::wipe(intensities, sight, rng)),

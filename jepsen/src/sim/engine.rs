@@ -44,6 +44,8 @@ pub struct Engine {
     backend: Arc<MemoryBackend>,
     clock: ManualClock,
     entropy: SeededEntropy,
+    /// One of its next syncs was told to fail.
+    sync_fails: bool,
     running: Option<Running>,
     outputs: Vec<Output>,
 }
@@ -103,6 +105,7 @@ impl Engine {
             backend: Arc::new(MemoryBackend::new()),
             clock: ManualClock::new(UNIX_MS_START),
             entropy: SeededEntropy::new(seed),
+            sync_fails: false,
             running: None,
             outputs: Vec::new(),
         }
@@ -187,12 +190,18 @@ impl Member for Engine {
 
     fn crash(&mut self, rng: &mut Rng) {
         self.running = None;
+        self.sync_fails = false;
         self.disk.crash(rng.next_u64());
         self.backend.crash();
     }
 
     fn arm_crash(&mut self, disk_operations: u64) {
         self.disk.crash_at(disk_operations);
+    }
+
+    fn fail_sync(&mut self, syncs: u64) {
+        self.disk.fail_sync(syncs);
+        self.sync_fails = true;
     }
 
     fn wipe(&mut self) {
@@ -243,6 +252,23 @@ impl Member for Engine {
     fn receive(&mut self, from: MemberNumber, message: Bytes) {
         if let Some(running) = &self.running {
             running.member.receive(self.members[from.0], message);
+        }
+    }
+
+    fn connect(&mut self, peer: MemberNumber, connected: bool) {
+        if let Some(running) = &self.running {
+            running.member.connect(self.members[peer.0], connected);
+        }
+    }
+
+    fn hand_over(&mut self, now: Time) {
+        self.set_clock(now);
+        let (members, outputs) = (&self.members, &mut self.outputs);
+        if let Some(running) = &mut self.running {
+            running.guarded("handing over", outputs, |running, outputs| {
+                running.member.hand_over();
+                running.tell_sends(members, outputs);
+            });
         }
     }
 
@@ -301,7 +327,7 @@ impl Member for Engine {
         match running.member.fatal() {
             Some(reason) => Step::Died {
                 reason,
-                expected: false,
+                expected: self.sync_fails,
             },
             None => Step::Worked,
         }
@@ -516,6 +542,8 @@ fn small_settings() -> Settings {
     settings.limits.checkpoint_interval = Duration::from_millis(100);
     settings.limits.recent_bytes = 2 << 10;
     settings.limits.compaction_step_keys = 2;
+    settings.limits.message_bytes = 400;
+    settings.limits.snapshot_chunk_bytes = 512;
     settings.snapshot_count = 50;
     settings.snapshot_catchup_entries = 20;
     settings

@@ -103,6 +103,9 @@ pub trait Member {
     /// step. A restart disarms it.
     fn arm_crash(&mut self, disk_operations: u64);
 
+    /// Lets the sync of a file of this number from now (1 is the next) fail. A restart disarms it.
+    fn fail_sync(&mut self, syncs: u64);
+
     /// Takes its disk too: it comes back with an empty one, told that its cluster runs already.
     fn wipe(&mut self);
 
@@ -120,6 +123,12 @@ pub trait Member {
 
     /// Takes a message of another member in.
     fn receive(&mut self, from: MemberNumber, message: Bytes);
+
+    /// Tells that the connection to another member stands, or is broken.
+    fn connect(&mut self, peer: MemberNumber, connected: bool);
+
+    /// Asks it to hand over the leadership, if it leads.
+    fn hand_over(&mut self, now: Time);
 
     /// Tells that time has passed.
     fn tick(&mut self, now: Time);

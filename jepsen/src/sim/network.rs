@@ -104,6 +104,12 @@ impl Network {
         open
     }
 
+    /// Whether a connection between two members would stand.
+    #[must_use]
+    pub fn connects(&self, (from, to): Link) -> bool {
+        !self.blocked.contains(&(from, to)) && !self.blocked.contains(&(to, from))
+    }
+
     /// Blocks these links and no others.
     pub fn block(&mut self, links: BTreeSet<Link>) {
         self.blocked = links;

@@ -79,6 +79,8 @@ pub struct RunReport {
     pub partitions: u64,
     /// Members that lost their disks.
     pub empty_disks: u64,
+    /// Leaders asked to hand over.
+    pub hand_overs: u64,
     /// Terms with a leader.
     pub elections: u64,
     /// Snapshots that a member installed from another.
@@ -98,7 +100,7 @@ impl fmt::Display for RunReport {
         writeln!(
             f,
             "seed {}, {} members: {} steps, {} elections, {} snapshots, {} crashes, {} pauses, {} partitions, \
-             {} empty disks, {} of {} messages lost, {} answers, revision {}, {} watch events, trace {:016x}, \
+             {} hand-overs, {} empty disks, {} of {} messages lost, {} answers, revision {}, {} watch events, trace {:016x}, \
              {} failures",
             self.seed,
             self.members,
@@ -108,6 +110,7 @@ impl fmt::Display for RunReport {
             self.crashes,
             self.pauses,
             self.partitions,
+            self.hand_overs,
             self.empty_disks,
             self.traffic.dropped,
             self.traffic.sent,

@@ -100,6 +100,7 @@ struct Counts {
     pauses: u64,
     partitions: u64,
     empty_disks: u64,
+    hand_overs: u64,
 }
 
 struct Run<'a> {
@@ -237,6 +238,7 @@ impl<'a> Run<'a> {
             pauses: self.counts.pauses,
             partitions: self.counts.partitions,
             empty_disks: self.counts.empty_disks,
+            hand_overs: self.counts.hand_overs,
             elections: self.invariants.elections(),
             snapshots: self.invariants.snapshots(),
             traffic: self.network.traffic(),

@@ -392,6 +392,12 @@ impl Member for Reference {
         self.disk_operations_left = Some(disk_operations);
     }
 
+    fn fail_sync(&mut self, _syncs: u64) {}
+
+    fn connect(&mut self, _peer: MemberNumber, _connected: bool) {}
+
+    fn hand_over(&mut self, _now: Time) {}
+
     fn wipe(&mut self) {
         panic!("the only member never loses its disk");
     }

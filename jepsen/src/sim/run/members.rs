@@ -91,8 +91,36 @@ impl Run<'_> {
             Err(reason) => return self.failures.push(Failure::CannotStart(number, reason)),
         }
         slot.life += 1;
+        self.tell_connections();
         self.outputs(number);
         self.wake(number);
+    }
+
+    /// Tells the members which connections stand, where they notice.
+    pub(super) fn tell_connections(&mut self) {
+        if !self.plan.nemesis.breaks_noticed {
+            return;
+        }
+        let up: Vec<bool> = self.members.iter().map(|slot| slot.up).collect();
+        for from in 0..up.len() {
+            for to in (0..up.len()).filter(|to| *to != from) {
+                let link = (MemberNumber(from), MemberNumber(to));
+                let connected = up[to] && self.network.connects(link);
+                self.members[from].member.connect(link.1, connected);
+            }
+        }
+    }
+
+    pub(super) fn hand_over(&mut self, number: MemberNumber) {
+        let slot = &mut self.members[number.0];
+        if slot.runs() {
+            self.world.note(format_args!("m{} is to hand over", number.0));
+            slot.member.hand_over(slot.speed.shown(self.world.now()));
+            self.counts.hand_overs += 1;
+            self.outputs(number);
+            self.observe(number);
+            self.wake(number);
+        }
     }
 
     /// Sends something to a member. To one without power nothing comes; for one that stands still it waits.
@@ -187,6 +215,7 @@ impl Run<'_> {
         // What it had not told yet, nobody will hear.
         drop(slot.member.take_outputs());
         self.invariants.restarted(number);
+        self.tell_connections();
         for token in self.clients.open_on(number) {
             self.end_call(token, Outcome::Unknown);
         }

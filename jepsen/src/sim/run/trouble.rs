@@ -41,6 +41,14 @@ impl Run<'_> {
                     self.members[member.0].member.arm_crash(disk_operations);
                 }
             }
+            Order::FailSync { member, syncs } => {
+                if self.members[member.0].up {
+                    self.world
+                        .note(format_args!("m{} fails sync {syncs} from now", member.0));
+                    self.members[member.0].member.fail_sync(syncs);
+                }
+            }
+            Order::HandOver(member) => self.hand_over(member),
             Order::Pause { member, away } => {
                 let slot = &mut self.members[member.0];
                 if slot.up && slot.paused.is_none() {
@@ -55,6 +63,7 @@ impl Run<'_> {
                 self.counts.partitions += 1;
                 self.world.note(format_args!("blocked: {links:?}"));
                 self.network.block(links);
+                self.tell_connections();
                 self.world.after(away, Happening::Unblock(self.counts.partitions));
             }
             Order::Wipe { member, away } => {
@@ -76,6 +85,7 @@ impl Run<'_> {
         if self.counts.partitions == partition {
             self.world.note(format_args!("no link is blocked"));
             self.network.block(std::collections::BTreeSet::new());
+            self.tell_connections();
         }
     }
 
@@ -90,5 +100,6 @@ impl Run<'_> {
             }
             self.start(number);
         }
+        self.tell_connections();
     }
 }
