@@ -256,8 +256,8 @@ impl Member for Engine {
     }
 
     fn connect(&mut self, peer: MemberNumber, connected: bool) {
-        if let Some(running) = &self.running {
-            running.member.connect(self.members[peer.0], connected);
+        if let Some(running) = &mut self.running {
+            running.member.connected(self.members[peer.0], connected);
         }
     }
 
