@@ -22,6 +22,7 @@ mod logger;
 mod node;
 mod progress;
 mod read_index;
+mod stranded;
 mod wire;
 
 pub use effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role, Snapshot};

@@ -8,6 +8,7 @@ use raft::{Config, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole};
 
 use super::effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role, Snapshot};
 use super::log::Tail;
+use super::stranded::Stranded;
 use super::{logger, wire};
 use crate::types::{Index, MemberId, Term};
 
@@ -55,26 +56,23 @@ pub struct Node {
     /// Messages that may go.
     outgoing: Vec<Message>,
     /// Reads that came before the first commit of the term: raft-rs would drop them.
-    early_reads: Vec<Message>,
+    pub(super) early_reads: Vec<Message>,
     /// Proposals that found no leader to take them.
-    stranded: VecDeque<Stranded>,
+    pub(super) stranded: VecDeque<Stranded>,
     /// The leader that could not be reached: nothing is passed on to it until the next tick.
-    lost_leader: u64,
-    ticks: u64,
+    pub(super) lost_leader: u64,
+    pub(super) ticks: u64,
     /// The last acknowledgement: to whom, term, index, and when.
     acknowledged: (u64, u64, u64, u64),
     /// The members that a snapshot was asked for.
     pub(super) snapshots_under_way: BTreeSet<MemberId>,
     /// The lowest index of those that are being sent.
     pub(super) snapshot_held: Index,
+    /// The members heard from before the last check of the quorum, which forgets them all.
+    pub(super) active: BTreeSet<u64>,
+    /// A snapshot that is in the log, and not yet in the state.
+    placing: Option<Index>,
     recovering: bool,
-}
-
-/// A message with proposals that nobody could take.
-struct Stranded {
-    message: Message,
-    /// When it is thrown away.
-    until_tick: u64,
 }
 
 impl Node {
@@ -122,6 +120,8 @@ impl Node {
             acknowledged: (0, 0, 0, 0),
             snapshots_under_way: BTreeSet::new(),
             snapshot_held: Index(0),
+            active: BTreeSet::new(),
+            placing: None,
             recovering: config.recovering,
         };
         node.pin_election_timeout();
@@ -137,21 +137,21 @@ impl Node {
             Input::Persisted(number) => self.persisted(number),
             Input::Applied(index) => {
                 self.raw.advance_apply_to(index.0);
+                self.placing.take_if(|placing| *placing <= index);
                 let needed = self.needed();
                 self.raw.mut_store().trim(index, needed);
             }
             Input::ReadIndex(context) => self.read_index(context),
             Input::Message(message) => {
-                if let Some(message) = wire::to_raft(message) {
+                if let Some(mut message) = wire::to_raft(message) {
+                    if message.get_msg_type() == MessageType::MsgPropose {
+                        // How long it is kept is each member's own affair.
+                        message.request_snapshot = 0;
+                    }
                     self.message(message);
                 }
             }
-            Input::Undelivered(message) => {
-                if let Some(message) = wire::to_raft(message) {
-                    self.lost_leader = self.raw.raft.leader_id;
-                    self.strand(message);
-                }
-            }
+            Input::Undelivered(message) => self.undelivered(message),
             Input::Unreachable(member) => self.raw.report_unreachable(member.0),
             Input::Transfer(member) => self.raw.transfer_leader(member.0),
             Input::SnapshotSent { to, delivered } => {
@@ -211,17 +211,12 @@ impl Node {
     fn tick(&mut self) {
         self.ticks += 1;
         self.lost_leader = 0;
-        // Without its memory it must neither vote nor ask for votes.
-        if !self.recovering {
+        self.note_active();
+        // Without its memory it must neither vote nor ask for votes; nor can it be elected while its state is behind.
+        if !self.recovering && self.placing.is_none() {
             self.raw.tick();
         }
-        while self
-            .stranded
-            .front()
-            .is_some_and(|stranded| stranded.until_tick < self.ticks)
-        {
-            self.stranded.pop_front();
-        }
+        self.expire_stranded();
     }
 
     fn persisted(&mut self, number: u64) {
@@ -267,10 +262,11 @@ impl Node {
         number.try_into().ok().map(u64::from_be_bytes)
     }
 
-    fn message(&mut self, message: Message) {
+    pub(super) fn message(&mut self, message: Message) {
         if self.recovering {
             return;
         }
+        self.check_log_kept(&message);
         let raft = &self.raw.raft;
         match message.get_msg_type() {
             MessageType::MsgReadIndex
@@ -281,35 +277,24 @@ impl Node {
                 }
             }
             MessageType::MsgPropose if !self.takes_proposals() => self.strand(message),
+            // raft-rs cannot stand for election while its state is behind its log.
+            MessageType::MsgTimeoutNow if self.placing.is_some() => {}
             // A message of a member that is not known, or one that came too late.
             _ => drop(self.raw.step(message)),
         }
     }
 
-    fn strand(&mut self, message: Message) {
-        if self.stranded.len() < STRANDED_MAX {
-            self.stranded.push_back(Stranded {
-                message,
-                until_tick: self.ticks + STRANDED_ELECTIONS_MAX * self.config.election_ticks as u64,
-            });
-        }
-    }
-
-    /// Tries again what had to wait.
-    fn retry(&mut self) {
+    /// A leader that counts on entries which are not there: acknowledged data is lost, and going on would lose it for all.
+    fn check_log_kept(&self, message: &Message) {
         let raft = &self.raw.raft;
-        if !self.early_reads.is_empty() && (raft.state != StateRole::Leader || raft.commit_to_current_term())
-        {
-            for message in std::mem::take(&mut self.early_reads) {
-                self.message(message);
-            }
-        }
-        let reachable = self.raw.raft.leader_id != self.lost_leader;
-        if !self.stranded.is_empty() && reachable && self.takes_proposals() {
-            for stranded in std::mem::take(&mut self.stranded) {
-                self.message(stranded.message);
-            }
-        }
+        let last = raft.raft_log.last_index();
+        let counts_on_it = message.get_msg_type() == MessageType::MsgHeartbeat && message.term == raft.term;
+        assert!(
+            !counts_on_it || message.commit <= last,
+            "the leader counts on entry {} of this member, whose log ends at {last}: the disk has lost acknowledged \
+             entries; start the member with an empty data folder and --initial-cluster-state existing",
+            message.commit
+        );
     }
 
     fn snapshot(&mut self, snapshot: &Snapshot) {
@@ -328,10 +313,10 @@ impl Node {
         *metadata.mut_conf_state() = conf_state;
         let recovering = std::mem::take(&mut self.recovering);
         self.message(message);
-        let raft = &mut self.raw.raft;
-        if recovering && raft.term == snapshot.leader_term.0 {
+        if recovering {
+            self.recovering = self.raw.snap().is_none();
             // Whom it voted for in this term is forgotten; that leader has won it, so nobody else may.
-            raft.vote = snapshot.from.0;
+            self.raw.raft.vote = snapshot.from.0;
         }
     }
 
@@ -378,6 +363,7 @@ impl Node {
                 .mut_store()
                 .restart(index, term, metadata.get_conf_state());
             restart = Some((index, term));
+            self.placing = Some(index);
             effects.push(Effect::Install { number, index });
         }
         let changes_term = ready
@@ -579,10 +565,6 @@ fn mix(value: u64) -> u64 {
 const CONTEXT_BYTES: usize = 24;
 /// Reads of other members that wait for the first commit of a term; each member asks for one at a time.
 const EARLY_READS_MAX: usize = 1024;
-/// How many election timeouts a proposal waits for a leader: as long as its caller, about.
-const STRANDED_ELECTIONS_MAX: u64 = 5;
-/// Messages with proposals of others that wait for a leader.
-const STRANDED_MAX: usize = 1024;
 /// Append messages to one peer that are not yet answered, as etcd's.
 const INFLIGHT_MESSAGES_MAX: usize = 512;
 

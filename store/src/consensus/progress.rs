@@ -1,7 +1,7 @@
 //! What a leader knows of its followers, and what follows from it: which entries to keep in memory for them, whom to
 //! hand the leadership to, whose acknowledgements count no more.
 
-use raft::{ProgressState, StateRole};
+use raft::{Progress, ProgressState, StateRole};
 
 use super::node::Node;
 use crate::types::{Index, MemberId};
@@ -17,7 +17,7 @@ impl Node {
         let votes = |id: u64| self.raw.store().is_voter(MemberId(id));
         raft.prs()
             .iter()
-            .filter(|(id, progress)| **id != raft.id && votes(**id) && progress.recent_active)
+            .filter(|(id, progress)| **id != raft.id && votes(**id) && self.is_active(**id, progress))
             .max_by_key(|(id, progress)| (progress.matched, **id))
             .map(|(id, _)| MemberId(*id))
     }
@@ -49,6 +49,28 @@ impl Node {
         self.snapshot_held = index.unwrap_or_default();
     }
 
+    /// Takes note of who is there: raft-rs forgets it at each check of the quorum, until they are heard from again.
+    pub(super) fn note_active(&mut self) {
+        self.active.clear();
+        let raft = &self.raw.raft;
+        if raft.state == StateRole::Leader {
+            let heard = raft.prs().iter().filter(|(_, progress)| progress.recent_active);
+            self.active.extend(heard.map(|(id, _)| *id));
+        }
+    }
+
+    fn is_active(&self, id: u64, progress: &Progress) -> bool {
+        progress.recent_active || self.active.contains(&id)
+    }
+
+    /// Gives up an election under way, in which a vote was counted that is forgotten where it came from.
+    pub fn abandon_campaign(&mut self) {
+        let raft = &mut self.raw.raft;
+        if matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate) {
+            raft.become_follower(raft.term, 0);
+        }
+    }
+
     /// The first index that a member which is there still needs from memory.
     pub(super) fn needed(&self) -> Index {
         let raft = &self.raw.raft;
@@ -62,7 +84,7 @@ impl Node {
                 under_way.then_some(progress.pending_snapshot.max(self.snapshot_held.0) + 1)
             }
             ProgressState::Probe | ProgressState::Replicate => {
-                progress.recent_active.then_some(progress.matched + 1)
+                self.is_active(*id, progress).then_some(progress.matched + 1)
             }
         });
         Index(needed.min().unwrap_or(u64::MAX))
@@ -86,5 +108,9 @@ impl Node {
         // It takes part in nothing, so only its request tells that it is there.
         progress.recent_active = true;
         self.raw.raft.send_append(member.0);
+        if let Some(progress) = self.raw.raft.mut_prs().get_mut(member.0) {
+            // One is enough: asked for again, it would be sent again.
+            progress.pending_request_snapshot = 0;
+        }
     }
 }

@@ -71,6 +71,23 @@ impl RaftMessage {
         }
     }
 
+    /// Whether a message from `sender` may say what it says: only what is passed on to the leader comes from a third.
+    #[must_use]
+    pub fn is_of(&self, sender: MemberId) -> bool {
+        let passed_on = [
+            MessageType::MsgPropose,
+            MessageType::MsgReadIndex,
+            MessageType::MsgTransferLeader,
+        ];
+        self.from == sender.0 || passed_on.iter().any(|kind| *kind as i32 == self.kind)
+    }
+
+    /// Whether it brings new entries from the leader.
+    #[must_use]
+    pub fn brings_entries(&self) -> bool {
+        self.kind == MessageType::MsgAppend as i32 && !self.entries.is_empty()
+    }
+
     /// Whether it carries proposals, which must not be delivered twice.
     #[must_use]
     pub fn is_proposal(&self) -> bool {
@@ -144,6 +161,13 @@ pub(super) fn from_raft(mut message: Message) -> RaftMessage {
 /// Puts a message for raft-rs together; `None` for a type that no member sends.
 pub(super) fn to_raft(message: RaftMessage) -> Option<Message> {
     let kind = sent_type(message.kind)?;
+    let needs_entries = matches!(
+        kind,
+        MessageType::MsgPropose | MessageType::MsgReadIndex | MessageType::MsgReadIndexResp
+    );
+    if needs_entries && message.entries.is_empty() {
+        return None;
+    }
     let mut raft = Message::default();
     raft.set_msg_type(kind);
     raft.to = message.to;

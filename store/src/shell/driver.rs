@@ -37,8 +37,7 @@ pub(super) struct Driver {
     checkpoints: CheckpointWriter,
     awaiting_compaction: Vec<Answer<()>>,
     stop: bool,
-    /// When a leader that stops no longer waits for another to take its place.
-    handed_over_by: Instant,
+    hand_over: HandOver,
     /// The folder stays locked until everything is closed.
     lock: Option<Box<dyn DirLock>>,
 }
@@ -66,7 +65,7 @@ impl Driver {
             checkpoints,
             awaiting_compaction: Vec::new(),
             stop: false,
-            handed_over_by: Instant::default(),
+            hand_over: HandOver::Done,
             lock,
         }
     }
@@ -128,8 +127,11 @@ impl Driver {
                 Command::AwaitCompaction(answer) => self.awaiting_compaction.push(answer),
                 Command::Stop => {
                     self.stop = true;
-                    self.member.hand_over();
-                    self.handed_over_by = now + HAND_OVER_MAX;
+                    if self.member.hand_over() {
+                        self.hand_over = HandOver::Begun {
+                            until: now + HAND_OVER_MAX,
+                        };
+                    }
                 }
                 command => self.member.command(command, now),
             }
@@ -216,10 +218,23 @@ impl Driver {
         }
     }
 
-    fn stopped(&self) -> bool {
-        let handing_over =
-            self.member.leads() && self.member.handing_over() && self.now() < self.handed_over_by;
-        self.failed() || (self.stop && !handing_over && self.member.pending() == 0)
+    fn stopped(&mut self) -> bool {
+        self.failed() || (self.stop && self.handed_over() && self.member.pending() == 0)
+    }
+
+    /// Whether nothing of the leadership is left here: another member has it, and has been sent what others still
+    /// proposed to this one.
+    fn handed_over(&mut self) -> bool {
+        let now = self.now();
+        self.hand_over = match self.hand_over {
+            HandOver::Begun { until } if !self.member.leads() => HandOver::PassingOn {
+                until: until.min(now + PASS_ON),
+            },
+            HandOver::Begun { until } if now < until && self.member.handing_over() => return false,
+            HandOver::PassingOn { until } if now < until => return false,
+            HandOver::PassingOn { .. } | HandOver::Begun { .. } | HandOver::Done => HandOver::Done,
+        };
+        matches!(self.hand_over, HandOver::Done)
     }
 
     fn failed(&self) -> bool {
@@ -288,6 +303,17 @@ impl Driver {
     }
 }
 
+/// How far a leader that stops is with giving up its office.
+#[derive(Clone, Copy)]
+enum HandOver {
+    /// Another member is to take it, until then.
+    Begun { until: Instant },
+    /// Another has it; until then what members propose that have not heard of it yet is passed on to it.
+    PassingOn { until: Instant },
+    /// It has none, or nobody took it in time.
+    Done,
+}
+
 /// Tells, however the task ends, that it has.
 struct End {
     _vital: Vital,
@@ -313,6 +339,8 @@ const COMMANDS_PER_ROUND: usize = 2048;
 const MESSAGES_PER_ROUND: usize = 256;
 /// How long a leader that stops waits for another member to lead.
 const HAND_OVER_MAX: Duration = Duration::from_millis(500);
+/// How long it goes on after that: members hear of a new leader within a round trip.
+const PASS_ON: Duration = Duration::from_millis(100);
 /// Pause between two steps of a compaction (etcd's is 10 ms for as many keys).
 const COMPACTION_STEP_INTERVAL: Duration = Duration::from_millis(5);
 /// How often the watch hub is looked after while somebody waits in it (etcd retries its victims as often).

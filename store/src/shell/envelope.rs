@@ -13,8 +13,21 @@ pub(super) struct Envelope {
     /// Which disk of the sender: rises each time it comes back with an empty one; 0 for the first.
     #[prost(uint64, tag = "1")]
     pub(super) incarnation: u64,
+    /// The incarnations that the sender knows of, of members that have lost their disk: who counts its answer also counts
+    /// on its knowing them.
+    #[prost(message, repeated, tag = "7")]
+    pub(super) known: Vec<Known>,
     #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6")]
     pub(super) body: Option<Body>,
+}
+
+/// A member's incarnation.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Known {
+    #[prost(uint64, tag = "1")]
+    pub(super) member: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) incarnation: u64,
 }
 
 /// What is in it.
@@ -68,9 +81,10 @@ pub(super) struct Recover {}
 
 impl Envelope {
     /// The bytes for the transport.
-    pub(super) fn pack(incarnation: u64, body: Body) -> Bytes {
+    pub(super) fn pack(incarnation: u64, known: Vec<Known>, body: Body) -> Bytes {
         let envelope = Envelope {
             incarnation,
+            known,
             body: Some(body),
         };
         envelope.encode_to_vec().into()

@@ -440,6 +440,7 @@ impl Outgoing {
     }
 
     pub(super) fn stop(&mut self) {
+        self.file_wanted = false;
         let members: Vec<MemberId> = self.transfers.keys().copied().collect();
         members.into_iter().for_each(|to| self.forget(to));
         self.resting.clear();

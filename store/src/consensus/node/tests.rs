@@ -216,3 +216,30 @@ fn the_answer_to_a_round_before_a_restart_confirms_nothing() {
     assert!(!answer(2), "of another process");
     assert!(answer(1), "of this one");
 }
+
+fn three() -> Node {
+    let voters = [MemberId(1), MemberId(2), MemberId(3)];
+    node(Tail::new(Index(0), Term(0), &voters, LIMITS), 0)
+}
+
+#[test]
+fn no_campaign_while_a_snapshot_is_not_yet_in_place() {
+    let mut node = three();
+    node.step(Input::Snapshot(Snapshot {
+        from: MemberId(2),
+        leader_term: Term(3),
+        index: Index(100),
+        term: Term(3),
+        voters: vec![MemberId(1), MemberId(2), MemberId(3)],
+        learners: Vec::new(),
+    }));
+    assert!(
+        ready(&mut node)
+            .iter()
+            .any(|e| matches!(e, Effect::Install { .. }))
+    );
+    for _ in 0..40 {
+        node.step(Input::Tick);
+        ready(&mut node);
+    }
+}

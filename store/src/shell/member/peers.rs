@@ -1,6 +1,7 @@
 //! The other members: what they send and what they are sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -9,7 +10,7 @@ use super::reading::{Goal, Reader};
 use super::{Input, Member, Output};
 use crate::consensus::RaftMessage;
 use crate::env::{Class, Instant};
-use crate::shell::envelope::{Body, Envelope, Recover};
+use crate::shell::envelope::{Body, Envelope, Known, Recover};
 use crate::shell::shared::Shared;
 use crate::types::MemberId;
 
@@ -20,6 +21,8 @@ pub(super) struct Peers {
     incarnations: BTreeMap<MemberId, u64>,
     /// Those whose loss a quorum knows of: what it has acknowledged before is forgotten.
     confirmed: BTreeMap<MemberId, u64>,
+    /// Senders of an older incarnation that were told of.
+    outdated: BTreeSet<(MemberId, u64)>,
     next_recovery: Instant,
     /// Until when the first election may be hastened.
     first_election_until: Option<Instant>,
@@ -38,6 +41,14 @@ impl Peers {
     /// The incarnation of a member whose loss of its disk a quorum knows of; else 0.
     pub(super) fn recovers_as(&self, member: MemberId) -> u64 {
         self.confirmed.get(&member).copied().unwrap_or(0)
+    }
+
+    fn known(&self) -> Vec<Known> {
+        let known = self.incarnations.iter().map(|(member, incarnation)| Known {
+            member: member.0,
+            incarnation: *incarnation,
+        });
+        known.collect()
     }
 
     /// Whether too few voters have been connected since before `since` for a quorum.
@@ -65,14 +76,12 @@ impl Member {
         if !known {
             return tracing::warn!(%from, "a message of a member that is not of this cluster");
         }
-        let Some(body) = envelope.body else { return };
-        let incarnation = self.peers.incarnations.entry(from).or_default();
-        if envelope.incarnation < *incarnation {
+        if !self.heard_of(&envelope, from) {
             return;
         }
-        *incarnation = envelope.incarnation;
+        let Some(body) = envelope.body else { return };
         match body {
-            Body::Raft(message) => self.node.step(Input::Message(message)),
+            Body::Raft(message) => self.raft_message(from, message),
             Body::Snapshot(message) => self.snapshot_message(from, message, now),
             Body::LeaseAsk(ask) => self.lease_asked(from, ask, now),
             Body::LeaseReply(reply) => self.lease_answered(from, reply),
@@ -81,11 +90,52 @@ impl Member {
                 let under_way = confirmed && self.node.snapshot_under_way(from);
                 if self.node.role().is_leader && !under_way {
                     // Confirmed by a quorum, to which that member does not belong: it answers nothing.
-                    let goal = Goal::Recover(from);
+                    let goal = Goal::Recover(from, envelope.incarnation);
                     self.reads.join(Reader { since: now, goal });
                 }
             }
         }
+    }
+
+    /// Takes note of the incarnations that a message tells of. Returns whether it comes from the newest of its sender's.
+    fn heard_of(&mut self, envelope: &Envelope, from: MemberId) -> bool {
+        let told = envelope
+            .known
+            .iter()
+            .map(|known| (MemberId(known.member), known.incarnation));
+        for (member, incarnation) in told.chain([(from, envelope.incarnation)]) {
+            let before = self.peers.incarnations.get(&member).copied().unwrap_or(0);
+            if member == self.shared.member || incarnation <= before {
+                continue;
+            }
+            tracing::info!(%member, "a member has lost its disk");
+            self.peers.incarnations.insert(member, incarnation);
+            // It may have voted here, and has forgotten it.
+            self.node.abandon_campaign();
+        }
+        let newest = self.peers.incarnations.get(&from).copied().unwrap_or(0);
+        if envelope.incarnation < newest && self.peers.outdated.insert((from, envelope.incarnation)) {
+            tracing::warn!(
+                %from,
+                "a message from before its sender lost its disk; if it is there again with an older clock, restart this \
+                 member"
+            );
+        }
+        envelope.incarnation >= newest
+    }
+
+    fn raft_message(&mut self, from: MemberId, message: RaftMessage) {
+        if !message.is_of(from) {
+            return tracing::warn!(%from, "a message in the name of another member");
+        }
+        // A member that writes its state more slowly than its log has no other way to be waited for; the leader sends
+        // it again, and the caller of a proposal sees its time run out.
+        let dirty = self.shared.dirty.bytes.load(Ordering::Relaxed);
+        let grows = message.brings_entries() || message.is_proposal();
+        if grows && dirty > self.shared.settings.limits.dirty_bytes_hard {
+            return;
+        }
+        self.node.step(Input::Message(message));
     }
 
     /// A message to another member was dropped before it was sent. Proposals are as good as never made: they wait for
@@ -100,12 +150,14 @@ impl Member {
         self.node.step(Input::Unreachable(to));
     }
 
-    /// Hands the leadership to another member, if this one leads and there is one to take it.
-    pub(in crate::shell) fn hand_over(&mut self) {
-        if let Some(successor) = self.node.successor() {
-            tracing::info!(to = %successor, "handing the leadership over");
-            self.node.step(Input::Transfer(successor));
-        }
+    /// Hands the leadership to another member. Returns whether this one leads and there is one to take it.
+    pub(in crate::shell) fn hand_over(&mut self) -> bool {
+        let Some(successor) = self.node.successor() else {
+            return false;
+        };
+        tracing::info!(to = %successor, "handing the leadership over");
+        self.node.step(Input::Transfer(successor));
+        true
     }
 
     /// Whether another member is about to take the leadership over.
@@ -150,17 +202,19 @@ impl Member {
     }
 
     pub(super) fn send(&mut self, to: MemberId, class: Class, body: Body) {
-        let message = Envelope::pack(self.shared.incarnation, body);
+        let message = Envelope::pack(self.shared.incarnation, self.peers.known(), body);
         self.outbox.push(Output::Send(to, class, message));
     }
 
     /// A member that has lost its disk is to have a snapshot that holds all that is committed now.
-    pub(super) fn recover(&mut self, member: MemberId) {
+    pub(super) fn recover(&mut self, member: MemberId, incarnation: u64) {
+        if self.peers.incarnations.get(&member) != Some(&incarnation) {
+            // It has lost yet another disk since, and asks again.
+            return;
+        }
         let index = self.node.commit();
         tracing::info!(%member, index = index.0, "a member has lost its disk: it gets a snapshot");
-        if let Some(incarnation) = self.peers.incarnations.get(&member) {
-            self.peers.confirmed.insert(member, *incarnation);
-        }
+        self.peers.confirmed.insert(member, incarnation);
         self.node.step(Input::Forget(member, index));
     }
 }

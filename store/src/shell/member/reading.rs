@@ -23,8 +23,8 @@ pub(super) enum Goal {
     Lease(LeaseCall),
     /// The answer to such a question is known, and this member is not yet as far as the leader that gave it.
     Tell(Answer<i64>, i64, Index),
-    /// A member without a disk wants a snapshot.
-    Recover(MemberId),
+    /// A member of this incarnation, without a disk, wants a snapshot.
+    Recover(MemberId, u64),
 }
 
 impl Member {
@@ -54,9 +54,9 @@ impl Member {
                 Goal::Read(answer) => drop(answer.send(Ok(()))),
                 Goal::Lease(call) => self.lease_confirmed(call, now),
                 Goal::Tell(answer, ttl_s, _) => drop(answer.send(Ok(ttl_s))),
-                Goal::Recover(member) => {
+                Goal::Recover(member, incarnation) => {
                     if self.leads_applied {
-                        self.recover(member);
+                        self.recover(member, incarnation);
                     }
                 }
             }
@@ -75,7 +75,7 @@ impl Member {
                 // It rests on an index that is committed, whoever leads.
                 Goal::Tell(answer, ttl_s, index) => self.tell_at(index, reader.since, answer, ttl_s),
                 // It asks again.
-                Goal::Recover(_) => {}
+                Goal::Recover(..) => {}
             }
         }
         self.readers = readers;
@@ -112,7 +112,7 @@ fn fail(goal: Goal, error: Unavailable) {
         Goal::Read(answer) => drop(answer.send(Err(error.into()))),
         Goal::Lease(call) => call.fail(error),
         Goal::Tell(answer, ..) => drop(answer.send(Err(error.into()))),
-        Goal::Recover(_) => {}
+        Goal::Recover(..) => {}
     }
 }
 
