@@ -54,7 +54,7 @@ fn check_session(place: Place, heard: &WatchSession, truth: &Truth) -> Vec<Viola
                 last: truth.last(),
             });
         }
-        for owed in truth.owed(&heard.request, told + 1, progress) {
+        for owed in truth.certain(&heard.request, told + 1, progress) {
             let key = owed.kv.as_ref().map(|kv| &kv.key);
             let revision = event_revision(owed);
             if !got.contains(&(revision, key, owed.r#type)) {

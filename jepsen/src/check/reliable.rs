@@ -45,7 +45,7 @@ fn missing(place: Place, heard: &WatchSession, truth: &Truth, drained_to: Option
         *got.entry(identity(event)).or_default() += 1;
     }
     truth
-        .owed(&heard.request, from, upto)
+        .certain(&heard.request, from, upto)
         .map(identity)
         .filter(|owed| match got.get_mut(owed) {
             Some(left @ 1..) => {

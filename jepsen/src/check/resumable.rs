@@ -34,12 +34,11 @@ fn check_begin(place: Place, heard: &WatchSession, truth: &Truth) -> Vec<Violati
     let Some(start) = heard.owed_from().filter(|_| created) else {
         return vec![Violation::NotCreated { place }];
     };
-    let owed = truth
-        .owed(&heard.request, start, first)
-        .next()
-        .map(event_revision);
-    match owed {
+    let owed = truth.owed(&heard.request, start, first).next();
+    let certain = truth.certain(&heard.request, start, first).next();
+    match certain.map(event_revision) {
         Some(expected) if expected == first => Vec::new(),
+        _ if owed.map(event_revision) == Some(first) => Vec::new(),
         Some(expected) => vec![Violation::WrongStart {
             place,
             start,

@@ -108,6 +108,28 @@ impl Truth {
     }
 }
 
+impl Truth {
+    /// As [`Truth::owed`], without what compaction may have taken: a watch may begin at the compacted revision itself,
+    /// and once the compaction is done, each key has only the last of its changes in it (as in etcd).
+    pub fn certain<'a>(
+        &'a self,
+        watch: &'a WatchCreateRequest,
+        from: i64,
+        upto: i64,
+    ) -> impl Iterator<Item = &'a Event> {
+        self.owed(watch, from, upto)
+            .filter(|event| event_revision(event) != watch.start_revision || !self.may_be_taken(event))
+    }
+
+    fn may_be_taken(&self, event: &Event) -> bool {
+        let revision = event_revision(event);
+        let key = |event: &Event| event.kv.as_ref().map(|kv| kv.key.clone());
+        let events = self.events(revision);
+        let later = events.iter().skip_while(|other| *other != event).skip(1);
+        revision <= self.compacted_max && later.into_iter().any(|other| key(other) == key(event))
+    }
+}
+
 /// Whether each revision's versions, creations and previous values follow from the revisions before it.
 #[must_use]
 pub fn check(truth: &Truth) -> Vec<Violation> {
@@ -125,4 +147,39 @@ pub fn check(truth: &Truth) -> Vec<Violation> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proto::mvccpb::KeyValue;
+    use proto::mvccpb::event::EventType;
+
+    use super::*;
+
+    #[test]
+    fn a_compaction_takes_what_was_overwritten_at_its_own_revision() {
+        let event = |kind: EventType| Event {
+            r#type: kind.into(),
+            kv: Some(KeyValue {
+                key: Bytes::from_static(b"k"),
+                mod_revision: 2,
+                ..KeyValue::default()
+            }),
+            prev_kv: None,
+        };
+        let events = vec![event(EventType::Put), event(EventType::Delete)];
+        let mut truth = Truth::new(events.clone()).unwrap();
+        let watch = |start_revision| WatchCreateRequest {
+            key: Bytes::from_static(b"k"),
+            start_revision,
+            ..WatchCreateRequest::default()
+        };
+        let certain = |truth: &Truth, start| truth.certain(&watch(start), 2, 2).cloned().collect::<Vec<_>>();
+        assert_eq!(certain(&truth, 2), events);
+        truth.compacted(2);
+        assert_eq!(certain(&truth, 2), events[1..]);
+        // Who began before it has had all of it, or is told that it cannot.
+        assert_eq!(certain(&truth, 1), events);
+    }
 }

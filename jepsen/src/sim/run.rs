@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use self::members::{Input, Slot};
 use super::clients::Clients;
-use super::member::{Member, MemberNumber, Token};
+use super::member::{Fingerprint, Member, MemberNumber, Token};
 use super::network::{Network, Weather};
 use super::plan::Plan;
 use super::report::{Failure, Record, RunReport, judge};
@@ -116,6 +116,9 @@ struct Run<'a> {
     phase: Phase,
     failures: Vec<Failure>,
     counts: Counts,
+    /// When the members are next compared, and how they differed.
+    compare_at: Time,
+    differs: Option<[(MemberNumber, Fingerprint); 2]>,
     /// The member that has lost its disk and has not caught up yet, and up to where it must.
     recovering: Option<(MemberNumber, store::types::Index)>,
 }
@@ -145,6 +148,8 @@ impl<'a> Run<'a> {
             phase: Phase::Trouble,
             failures: Vec::new(),
             counts: Counts::default(),
+            compare_at: 0,
+            differs: None,
             recovering: None,
         }
     }
@@ -206,6 +211,9 @@ impl<'a> Run<'a> {
             .failures
             .iter()
             .any(|failure| matches!(failure, Failure::Breach(_)));
+        if let Some(states) = self.differs {
+            self.failures.push(Failure::StatesDiffer(states));
+        }
         if self.phase != Phase::Done && !hopeless {
             self.failures.push(Failure::NoProgress {
                 open_calls: self.clients.open(),

@@ -323,8 +323,8 @@ impl Run<'_> {
         !(0..self.members.len()).map(MemberNumber).any(behind)
     }
 
-    /// Compares the histories of the members, all of which have applied everything.
-    pub(super) fn compare(&mut self) {
+    /// Two members whose histories differ, though all have applied everything.
+    pub(super) fn difference(&mut self) -> Option<[(MemberNumber, Fingerprint); 2]> {
         let revision = self.truth.last();
         let mut known: Vec<(MemberNumber, Fingerprint)> = Vec::new();
         for (number, slot) in self.members.iter_mut().enumerate() {
@@ -333,13 +333,12 @@ impl Run<'_> {
             };
             let this = (MemberNumber(number), print);
             match known.iter().find(|(_, other)| other.compacted == print.compacted) {
-                Some(other) if other.1 != print => {
-                    self.failures.push(Failure::StatesDiffer([*other, this]));
-                }
+                Some(other) if other.1 != print => return Some([*other, this]),
                 Some(_) => {}
                 None => known.push(this),
             }
         }
+        None
     }
 
     /// Where every member stands, for a report.
