@@ -3,14 +3,14 @@
 //!
 //! | file | property |
 //! | --- | --- |
-//! | [`election_safety`] | one leader per term |
-//! | [`leader_append_only`] | a leader changes nothing in its log |
-//! | [`log_matching`] | one index and term is one entry, and one past |
-//! | [`leader_completeness`] | a new leader's log has all that is committed |
-//! | [`state_machine_safety`] | one index is one committed entry, for everybody and for ever |
-//! | [`commit_index`] | commit and applied index go forward, applied behind commit behind the log's end |
-//! | [`term`] | a term that others were told of is not forgotten |
-//! | [`vote`] | one vote per term |
+//! | `election_safety` | one leader per term |
+//! | `leader_append_only` | a leader changes nothing in its log |
+//! | `log_matching` | one index and term is one entry, and one past |
+//! | `leader_completeness` | a new leader's log has all that is committed |
+//! | `state_machine_safety` | one index is one committed entry, for everybody and for ever |
+//! | `commit_index` | commit and applied index go forward, applied behind commit behind the log's end |
+//! | `term` | a term that others were told of is not forgotten |
+//! | `vote` | one vote per term |
 //!
 //! What the messages tell outlives a member's restarts here; what was only in its memory does not.
 
