@@ -28,8 +28,8 @@ struct Round<T> {
 }
 
 impl<T> ReadRounds<T> {
-    /// No readers. `first_context` begins this process's contexts; drawn at random per boot, so that a context of
-    /// an earlier process is not met again.
+    /// No readers. `first_context` begins this process's contexts. They may repeat those of an earlier process: the
+    /// node sends each one with the process that asks under it, and takes no answer that names another.
     #[must_use]
     pub fn new(first_context: u64) -> Self {
         ReadRounds {

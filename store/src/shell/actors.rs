@@ -94,7 +94,8 @@ impl LogWriter {
         })
     }
 
-    /// Hands out an append. Bounded by the limit on proposals in flight.
+    /// Hands out an append. What waits is bounded on a leader by the proposals in flight, on a follower by the appends
+    /// that its leader sends before the first is acknowledged.
     pub(super) fn append(&self, append: Append) {
         // The thread is gone only after a fatal error, which it has reported.
         let _ = self.jobs.send(LogJob::Append(append));
