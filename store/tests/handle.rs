@@ -321,3 +321,32 @@ async fn a_folder_is_opened_once_and_by_its_owner() {
     );
     open(dir.path()).await.stop().await;
 }
+
+/// etcd sorts each chunk on its own, so that keys repeat and others are missing; here the answer is that of a range.
+#[tokio::test]
+async fn a_range_stream_sorted_by_another_field_holds_each_key_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    for number in 0..100 {
+        let value = format!("{:02}", (number * 37) % 100);
+        store.put(put(&format!("k{number:02}"), &value)).await.unwrap();
+    }
+    for limit in [0, 7, 100] {
+        let request = RangeRequest {
+            range_end: "l".into(),
+            sort_target: 4,
+            limit,
+            ..get("k")
+        };
+        let expected = store.range(request.clone()).await.unwrap();
+        let mut stream = store.range_stream(request);
+        let mut found = stream.next().await.unwrap().unwrap();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.unwrap();
+            found.kvs.extend(chunk.kvs);
+            (found.header, found.more, found.count) = (chunk.header, chunk.more, chunk.count);
+        }
+        assert_eq!(found, expected, "limit {limit}");
+    }
+    store.stop().await;
+}

@@ -152,7 +152,8 @@ pub(super) fn fatal(shared: &Shared, doing: &str, error: &dyn std::error::Error)
 
 /// A range as a stream of chunks, all of one revision; see [`Store::range_stream`]. The first chunk holds up to
 /// 10 keys; the next ones double or halve so that a chunk stays near the limit on requests.
-/// `header`, `more` and `count` come with the last chunk only. Between two chunks nothing is held: a compaction that
+/// `header`, `more` and `count` come with the last chunk only. An answer sorted by anything but the key is one chunk:
+/// etcd cuts it and sorts each part on its own, so that keys repeat and others are missing. Between two chunks nothing is held: a compaction that
 /// passes the revision meanwhile ends the stream with `Compacted`, so that a client that stalls cannot keep history
 /// from being removed.
 pub struct RangeStream {
@@ -203,9 +204,12 @@ impl RangeStream {
         let Stage::Chunks(chunks) = &mut self.state else {
             return Ok(None);
         };
-        let limit = chunks.left.map_or(chunks.chunk_keys as i64, |left| {
-            left.min(chunks.chunk_keys as i64)
-        });
+        let whole = self.request.sort_target != i32::from(SortTarget::Key);
+        let limit = match chunks.left {
+            left if whole => left.unwrap_or(0),
+            Some(left) => left.min(chunks.chunk_keys as i64),
+            None => chunks.chunk_keys as i64,
+        };
         let page = RangeRequest {
             limit,
             ..self.request.clone()
@@ -268,8 +272,9 @@ impl RangeStream {
 }
 
 fn check_streamable(request: &RangeRequest) -> Result<(), RequestError> {
-    let ordered = request.sort_order != i32::from(SortOrder::Descend)
-        && request.sort_target == i32::from(SortTarget::Key);
+    let by_key = request.sort_target == i32::from(SortTarget::Key);
+    let ordered = request.sort_order == i32::from(SortOrder::None)
+        || (by_key && request.sort_order == i32::from(SortOrder::Ascend));
     if !ordered {
         return Err(RequestError::StreamSortUnsupported);
     }
