@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::config::{ETCD_VERSION, GIT_SHA, Settings, TAFFRAIL_VERSION};
-use crate::connection::Role;
+use crate::connection::{Entry, Role};
 use crate::core::{self, Core};
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
@@ -79,9 +79,13 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     let cores = cores(&store, &settings, &peers, &leaderless_seen, &stopping_seen);
     let placement = Arc::new(Placement::start(cores).map_err(Failure::Runtime)?);
     let serve = |listeners: Vec<TcpListener>, role| {
+        let entry = Entry {
+            role,
+            plaintext: true,
+        };
         for listener in listeners {
             let (placement, stopping) = (placement.clone(), stopping_seen.clone());
-            tokio::spawn(async move { placement.accept(listener, role, stopping).await });
+            tokio::spawn(async move { placement.accept(listener, entry, stopping).await });
         }
     };
     serve(listeners.metrics, Role::Metrics);

@@ -28,12 +28,26 @@ use crate::http;
 pub(crate) enum Role {
     /// gRPC and every HTTP endpoint.
     Client,
+    /// gRPC alone: HTTP has listeners of its own.
+    #[expect(dead_code, reason = "settled with the listeners for HTTP alone")]
+    ClientGrpc,
+    /// Every HTTP endpoint for clients, but no gRPC.
+    #[expect(dead_code, reason = "settled with the listeners for HTTP alone")]
+    ClientHttp,
     /// Probes and metrics only.
     Metrics,
 }
 
+/// How a request came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub(crate) role: Role,
+    /// Not through TLS.
+    pub(crate) plaintext: bool,
+}
+
 /// Serves `stream` until its client leaves, or the process stops and what is under way is answered.
-pub(crate) async fn serve(core: Arc<Core>, role: Role, stream: TcpStream) {
+pub(crate) async fn serve(core: Arc<Core>, entry: Entry, stream: TcpStream) {
     // Answers are small and awaited: never wait for more to send.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
@@ -41,7 +55,7 @@ pub(crate) async fn serve(core: Arc<Core>, role: Role, stream: TcpStream) {
     }
     let mut stopping = core.stopping.clone();
     let builder = builder(core.limits);
-    let handler = service_fn(move |request| dispatch(core.clone(), role, request));
+    let handler = service_fn(move |request| dispatch(core.clone(), entry, request));
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), handler));
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -80,15 +94,15 @@ fn builder(limits: ConnectionSettings) -> Builder<TokioExecutor> {
 
 fn dispatch(
     core: Arc<Core>,
-    role: Role,
+    entry: Entry,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<AnyBody>, Infallible>> {
-    if role == Role::Client && is_grpc(&request) {
+    if matches!(entry.role, Role::Client | Role::ClientGrpc) && is_grpc(&request) {
         Either::Left(async move { Ok(grpc::serve(core, request).await.map(AnyBody::Grpc)) })
     } else {
         // Boxed, so that the rare request does not make every call's future larger.
         Either::Right(Box::pin(async move {
-            Ok(http::serve(&core, role, &request).await.map(AnyBody::Http))
+            Ok(http::serve(&core, entry.role, &request).await.map(AnyBody::Http))
         }))
     }
 }
@@ -157,7 +171,7 @@ mod tests {
     /// The future of a call is moved into a task of its own: its size is paid for with every request.
     #[test]
     fn the_future_of_a_call_stays_small() {
-        fn size<F>(_: impl Fn(Arc<Core>, Role, Request<Incoming>) -> F) -> usize {
+        fn size<F>(_: impl Fn(Arc<Core>, Entry, Request<Incoming>) -> F) -> usize {
             size_of::<F>()
         }
         assert!(size(dispatch) <= 1024, "{} bytes", size(dispatch));

@@ -10,14 +10,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::connection::{self, Role};
+use crate::connection::{self, Entry};
 use crate::core::{Core, raised};
 
 /// The runtimes, as seen by whoever accepts connections.
 pub(crate) struct Placement {
     /// Runtime 0, which is the caller's own.
     own: Arc<Core>,
-    others: Vec<mpsc::Sender<(StdStream, Role)>>,
+    others: Vec<mpsc::Sender<(StdStream, Entry)>>,
 }
 
 impl Placement {
@@ -42,7 +42,7 @@ impl Placement {
     pub(crate) async fn accept(
         &self,
         listener: TcpListener,
-        role: Role,
+        entry: Entry,
         mut stopping: watch::Receiver<bool>,
     ) {
         let mut turn = 0;
@@ -53,7 +53,7 @@ impl Placement {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    self.place(turn, stream, role).await;
+                    self.place(turn, stream, entry).await;
                     turn = (turn + 1) % (self.others.len() + 1);
                 }
                 Err(error) => {
@@ -65,14 +65,14 @@ impl Placement {
         }
     }
 
-    async fn place(&self, turn: usize, stream: TcpStream, role: Role) {
+    async fn place(&self, turn: usize, stream: TcpStream, entry: Entry) {
         let Some(other) = turn.checked_sub(1).and_then(|index| self.others.get(index)) else {
-            tokio::spawn(connection::serve(self.own.clone(), role, stream));
+            tokio::spawn(connection::serve(self.own.clone(), entry, stream));
             return;
         };
         match stream.into_std() {
             // A worker ends only with the process.
-            Ok(stream) => drop(other.send((stream, role)).await),
+            Ok(stream) => drop(other.send((stream, entry)).await),
             Err(error) => tracing::warn!(%error, "cannot hand a connection over"),
         }
     }
@@ -80,12 +80,12 @@ impl Placement {
 
 /// Serves what is handed over until nothing more can come, then until the last of it is served: the runtime ends with
 /// this future, and would cut off the connections that are being told of the stop.
-async fn serve_handed(core: Arc<Core>, mut handed: mpsc::Receiver<(StdStream, Role)>) {
+async fn serve_handed(core: Arc<Core>, mut handed: mpsc::Receiver<(StdStream, Entry)>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            next = handed.recv() => match next.map(|(stream, role)| (TcpStream::from_std(stream), role)) {
-                Some((Ok(stream), role)) => drop(connections.spawn(connection::serve(core.clone(), role, stream))),
+            next = handed.recv() => match next.map(|(stream, entry)| (TcpStream::from_std(stream), entry)) {
+                Some((Ok(stream), entry)) => drop(connections.spawn(connection::serve(core.clone(), entry, stream))),
                 Some((Err(error), _)) => tracing::warn!(%error, "cannot take a connection over"),
                 None => break,
             },

@@ -25,7 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::config::ConnectionSettings;
-use crate::connection::Role;
+use crate::connection::{Entry, Role};
 use crate::core::Core;
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::{Shard, Totals};
@@ -84,7 +84,11 @@ impl Member {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let placement = Placement::start(vec![core.clone()]).unwrap();
-        tokio::spawn(async move { placement.accept(listener, Role::Client, stopping_seen).await });
+        let entry = Entry {
+            role: Role::Client,
+            plaintext: true,
+        };
+        tokio::spawn(async move { placement.accept(listener, entry, stopping_seen).await });
         Member {
             address,
             store,
