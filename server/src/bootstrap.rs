@@ -11,7 +11,7 @@ use store::{OpenError, Store};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
-use crate::config::{ETCD_VERSION, GIT_SHA, Settings, TAFFRAIL_VERSION};
+use crate::config::{Address, ETCD_VERSION, GIT_SHA, Listener, Settings, TAFFRAIL_VERSION};
 use crate::connection::{Entry, Role};
 use crate::core::{self, Core};
 use crate::grpc::backlog::Backlog;
@@ -27,6 +27,8 @@ use crate::shutdown::{self, Signals};
 pub(crate) enum Failure {
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("{url}: TLS and unix sockets are not supported by this version of Taffrail")]
+    Unsupported { url: String },
     #[error("cannot open the store in {directory}")]
     Open { directory: String, source: OpenError },
     #[error(transparent)]
@@ -187,10 +189,14 @@ fn announce(settings: &Settings) {
         git_sha = GIT_SHA,
         name = settings.store.name,
         data_dir = %settings.store.data_dir.display(),
-        listen_client = ?settings.listen_client,
-        listen_peer = ?settings.listen_peer,
+        listen_client = ?urls(&settings.listen_client),
+        listen_peer = ?urls(&settings.listen_peer),
         "starting a member"
     );
+}
+
+fn urls(listeners: &[Listener]) -> Vec<&str> {
+    listeners.iter().map(|listener| listener.url.as_str()).collect()
 }
 
 /// The sockets, by what they serve.
@@ -202,8 +208,13 @@ struct Listeners {
 
 impl Listeners {
     fn bind(settings: &Settings) -> Result<Listeners, Failure> {
-        let bind_all = |addresses: &[SocketAddr], role: &str| {
-            let bound = addresses.iter().map(|&address| {
+        let bind_all = |listeners: &[Listener], role: &str| {
+            let bound = listeners.iter().map(|listener| {
+                let (Address::Tcp(address), false) = (&listener.address, listener.tls) else {
+                    let url = listener.url.clone();
+                    return Err(Failure::Unsupported { url });
+                };
+                let address = *address;
                 let listener = bind(address).map_err(|source| Failure::Listen { address, source })?;
                 if let Ok(bound) = listener.local_addr() {
                     tracing::info!(address = %bound, role, "listening");

@@ -70,6 +70,7 @@ impl Member {
             limits: ConnectionSettings {
                 streams_max: 1000,
                 message_bytes_max: 2 << 20,
+                ping_min_interval: Duration::from_secs(5),
                 keepalive: None,
             },
             shard: shard.clone(),

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use super::gates::Gates;
+use super::number::{self, parse_bool};
 use super::url;
 use super::{Exit, duration};
 
@@ -21,6 +23,8 @@ pub(super) enum Kind {
     Urls,
     OneOf(&'static [&'static str]),
     Gates,
+    /// `*` or URLs.
+    Origins,
 }
 
 /// What the flag does in this version.
@@ -68,6 +72,11 @@ impl Raw {
     /// Whether the flag or its variable was given.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.given.contains_key(name)
+    }
+
+    /// The value given, if any.
+    pub(super) fn given(&self, name: &str) -> Option<&str> {
+        self.given.get(name).map(String::as_str)
     }
 
     /// The value given, or the default.
@@ -194,8 +203,10 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
     match kind {
         Kind::Text => Ok(()),
         Kind::Bool => parse_bool(value).map(|_| ()).ok_or_else(parse_error),
-        Kind::Unsigned => value.parse::<u64>().map(|_| ()).map_err(|_| parse_error()),
-        Kind::Signed => value.parse::<i64>().map(|_| ()).map_err(|_| parse_error()),
+        Kind::Unsigned => number::parse_unsigned(value, u64::BITS)
+            .map(|_| ())
+            .map_err(|_| parse_error()),
+        Kind::Signed => number::parse_signed(value).map(|_| ()).map_err(|_| parse_error()),
         Kind::Duration => duration::parse(value).map(|_| ()).ok_or_else(parse_error),
         Kind::Urls if value.is_empty() => Ok(()),
         Kind::Urls => url::parse_list(value)
@@ -203,30 +214,11 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
             .map_err(|error| error.to_string()),
         Kind::OneOf(words) if words.contains(&value) => Ok(()),
         Kind::OneOf(_) => Err("invalid value".to_owned()),
-        Kind::Gates => check_gates(value),
-    }
-}
-
-fn check_gates(value: &str) -> Result<(), String> {
-    for pair in value.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-        let (gate, state) = pair
-            .split_once('=')
-            .ok_or_else(|| format!("missing bool value for {pair}"))?;
-        if !GATES.contains(&gate.trim()) {
-            return Err(format!("unrecognized feature gate: {gate}"));
-        }
-        parse_bool(state.trim())
-            .ok_or_else(|| format!("invalid value of {gate}={state}, err: parse error"))?;
-    }
-    Ok(())
-}
-
-/// The spellings of a boolean that Go accepts.
-pub(super) fn parse_bool(value: &str) -> Option<bool> {
-    match value {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
+        Kind::Gates => Gates::new().read(value),
+        Kind::Origins if value == "*" => Ok(()),
+        Kind::Origins => url::parse_list(value)
+            .map(|_| ())
+            .map_err(|error| error.to_string()),
     }
 }
 
@@ -258,21 +250,6 @@ fn usage_error(message: &str) -> Exit {
 fn not_a_flag(arg: &str) -> Exit {
     Exit::Setting(format!("\"{arg}\" is not a valid flag"))
 }
-
-/// The feature gates that etcd 3.7 knows.
-const GATES: [&str; 11] = [
-    "StopGRPCServiceOnDefrag",
-    "InitialCorruptCheck",
-    "CompactHashCheck",
-    "TxnModeWriteWithSharedBuffer",
-    "LeaseCheckpoint",
-    "LeaseCheckpointPersist",
-    "SetMemberLocalAddr",
-    "FastLeaseKeepAlive",
-    "PriorityRequest",
-    "AllAlpha",
-    "AllBeta",
-];
 
 const fn live(name: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Flag {
     Flag {
@@ -342,7 +319,7 @@ const FLAGS: &[Flag] = &[
     live("log-level", "info", Kind::Text, "debug, info, warn, error, panic or fatal."),
     live("log-format", "json", Kind::Text, "json or console."),
     inert("wal-dir", "", Kind::Text),
-    inert("listen-client-http-urls", "", Kind::Urls),
+    live("listen-client-http-urls", "", Kind::Urls, "Addresses to serve clients on with HTTP only; --listen-client-urls then serves gRPC only."),
     refused("force-new-cluster", "false", Kind::Bool),
     refused("discovery-token", "", Kind::Text),
     refused("discovery-endpoints", "", Kind::Text),
@@ -371,8 +348,8 @@ const FLAGS: &[Flag] = &[
     inert("max-snapshots", "5", Kind::Unsigned),
     inert("max-wals", "5", Kind::Unsigned),
     inert("max-learners", "1", Kind::Unsigned),
-    inert("auto-compaction-mode", "periodic", Kind::OneOf(&["periodic", "revision"])),
-    inert("auto-compaction-retention", "0", Kind::Text),
+    live("auto-compaction-mode", "periodic", Kind::Text, "periodic or revision: what --auto-compaction-retention counts."),
+    live("auto-compaction-retention", "0", Kind::Text, "History to keep: hours, a duration or a number of revisions; 0 never compacts."),
     inert("backend-batch-interval", "0s", Kind::Duration),
     inert("backend-batch-limit", "0", Kind::Signed),
     inert("backend-bbolt-freelist-type", "map", Kind::OneOf(&["map", "array"])),
@@ -381,15 +358,15 @@ const FLAGS: &[Flag] = &[
     inert("bootstrap-defrag-threshold-megabytes", "0", Kind::Unsigned),
     inert("memory-mlock", "false", Kind::Bool),
     inert("unsafe-no-fsync", "false", Kind::Bool),
-    inert("cert-file", "", Kind::Text),
-    inert("key-file", "", Kind::Text),
-    refused("client-cert-auth", "false", Kind::Bool),
-    inert("trusted-ca-file", "", Kind::Text),
+    live("cert-file", "", Kind::Text, "Certificate shown to clients."),
+    live("key-file", "", Kind::Text, "Its private key."),
+    live("client-cert-auth", "false", Kind::Bool, "Clients must show a certificate."),
+    live("trusted-ca-file", "", Kind::Text, "Authorities of clients' certificates."),
     inert("client-cert-file", "", Kind::Text),
     inert("client-key-file", "", Kind::Text),
-    inert("client-crl-file", "", Kind::Text),
-    inert("client-cert-allowed-hostname", "", Kind::Text),
-    refused("auto-tls", "false", Kind::Bool),
+    live("client-crl-file", "", Kind::Text, "Revoked clients' certificates."),
+    live("client-cert-allowed-hostname", "", Kind::Text, "Names of which a client's certificate must have one."),
+    live("auto-tls", "false", Kind::Bool, "Make a certificate for clients where none is given."),
     inert("peer-cert-file", "", Kind::Text),
     inert("peer-key-file", "", Kind::Text),
     refused("peer-client-cert-auth", "false", Kind::Bool),
@@ -401,27 +378,27 @@ const FLAGS: &[Flag] = &[
     inert("peer-cert-allowed-cn", "", Kind::Text),
     inert("peer-cert-allowed-hostname", "", Kind::Text),
     inert("peer-skip-client-san-verification", "false", Kind::Bool),
-    inert("self-signed-cert-validity", "1", Kind::Unsigned),
-    inert("cipher-suites", "", Kind::Text),
-    inert("tls-min-version", "TLS1.2", Kind::OneOf(&["TLS1.2", "TLS1.3"])),
-    inert("tls-max-version", "", Kind::OneOf(&["", "TLS1.2", "TLS1.3"])),
-    inert("cors", "*", Kind::Text),
-    refused("host-whitelist", "*", Kind::Text),
+    live("self-signed-cert-validity", "1", Kind::Unsigned, "Years that such a certificate is valid."),
+    live("cipher-suites", "", Kind::Text, "Cipher suites of TLS 1.2."),
+    live("tls-min-version", "TLS1.2", Kind::Text, "TLS1.2 or TLS1.3."),
+    live("tls-max-version", "", Kind::Text, "TLS1.2 or TLS1.3."),
+    live("cors", "*", Kind::Origins, "Origins that browsers may come from."),
+    live("host-whitelist", "*", Kind::Text, "Hosts that requests in plaintext may name."),
     inert("auth-token", "simple", Kind::Text),
     inert("auth-token-ttl", "300", Kind::Unsigned),
     inert("bcrypt-cost", "10", Kind::Unsigned),
-    inert("enable-grpc-gateway", "true", Kind::Bool),
-    inert("enable-pprof", "false", Kind::Bool),
-    inert("metrics", "basic", Kind::Text),
+    live("enable-grpc-gateway", "true", Kind::Bool, "Serve JSON below /v3/."),
+    live("enable-pprof", "false", Kind::Bool, "Serve /debug/pprof."),
+    live("metrics", "basic", Kind::Text, "basic or extensive."),
     inert("log-outputs", "default", Kind::Text),
     inert("enable-log-rotation", "false", Kind::Bool),
     inert("log-rotation-config-json", "", Kind::Text),
-    inert("warning-apply-duration", "100ms", Kind::Duration),
-    inert("warning-unary-request-duration", "300ms", Kind::Duration),
+    live("warning-apply-duration", "100ms", Kind::Duration, "A request applied more slowly is logged."),
+    live("warning-unary-request-duration", "300ms", Kind::Duration, "A request answered more slowly is logged."),
     inert("corrupt-check-time", "0s", Kind::Duration),
     inert("compact-hash-check-time", "1m", Kind::Duration),
     inert("downgrade-check-time", "5s", Kind::Duration),
-    inert("grpc-keepalive-min-time", "5s", Kind::Duration),
+    live("grpc-keepalive-min-time", "5s", Kind::Duration, "A client that pings more often is sent away."),
     inert("raft-read-timeout", "5s", Kind::Duration),
     inert("raft-write-timeout", "5s", Kind::Duration),
     inert("socket-reuse-port", "false", Kind::Bool),
@@ -431,7 +408,7 @@ const FLAGS: &[Flag] = &[
     inert("distributed-tracing-service-name", "etcd", Kind::Text),
     inert("distributed-tracing-instance-id", "", Kind::Text),
     inert("distributed-tracing-sampling-rate", "0", Kind::Unsigned),
-    inert("feature-gates", "", Kind::Gates),
+    live("feature-gates", "", Kind::Gates, "Feature gates, A=true,B=false."),
     inert("v2-deprecation", "write-only-drop-data", Kind::Text),
     // The gates of today under their names of 3.5.
     inert("experimental-stop-grpc-service-on-defrag", "false", Kind::Bool),
@@ -574,15 +551,15 @@ mod tests {
 
     #[test]
     fn nothing_given_is_dropped_silently() {
-        let raw = read(&["--max-wals=3", "--cors=x"], &[("ETCD_WHAT", "1")]).unwrap();
+        let raw = read(&["--max-wals=3", "--auth-token=x"], &[("ETCD_WHAT", "1")]).unwrap();
         assert_eq!(
             raw.warnings,
             [
                 "unrecognized environment variable ETCD_WHAT",
-                "accepted without effect in this version: --cors --max-wals"
+                "accepted without effect in this version: --auth-token --max-wals"
             ]
         );
-        assert_eq!(read(&["--auto-tls"], &[]).expect_err("TLS").code(), 1);
+        assert_eq!(read(&["--peer-auto-tls"], &[]).expect_err("TLS").code(), 1);
         assert!(
             read(&["--auto-tls=false", "--force=1"], &[])
                 .unwrap()

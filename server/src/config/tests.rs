@@ -12,8 +12,19 @@ fn without_flags_one_member_on_the_loopback() {
     let settings = resolve(&[]).unwrap();
     assert_eq!(settings.store.name, "default");
     assert_eq!(settings.store.data_dir.to_str(), Some("default.taffrail"));
-    assert_eq!(settings.listen_client, ["127.0.0.1:2379".parse().unwrap()]);
-    assert_eq!(settings.listen_peer, ["127.0.0.1:2380".parse().unwrap()]);
+    let listener = |url: &str, address: &str| Listener {
+        url: url.to_owned(),
+        tls: false,
+        address: Address::Tcp(address.parse().unwrap()),
+    };
+    assert_eq!(
+        settings.listen_client,
+        [listener("http://localhost:2379", "127.0.0.1:2379")]
+    );
+    assert_eq!(
+        settings.listen_peer,
+        [listener("http://localhost:2380", "127.0.0.1:2380")]
+    );
     assert_eq!(
         settings.store.initial_cluster,
         [("default".to_owned(), vec!["http://localhost:2380".to_owned()])]
@@ -106,15 +117,15 @@ fn what_contradicts_itself_is_refused_in_one_line() {
         ),
         (
             &["--listen-peer-urls=https://127.0.0.1:1"],
-            "https://127.0.0.1:1: TLS is not supported by this version of Taffrail",
+            "https://127.0.0.1:1: TLS between members is not supported by this version of Taffrail",
         ),
         (
             &["--initial-advertise-peer-urls=https://127.0.0.1:1"],
-            "https://127.0.0.1:1: TLS is not supported by this version of Taffrail",
+            "https://127.0.0.1:1: TLS between members is not supported by this version of Taffrail",
         ),
         (
             &["--initial-cluster=default=http://localhost:2380,b=unix://x"],
-            "unix://x: unix sockets are not supported by this version of Taffrail",
+            "unix://x: unix sockets between members are not supported by this version of Taffrail",
         ),
         (
             &["--initial-cluster=a=http://127.0.0.1:2380"],
@@ -135,7 +146,7 @@ fn what_contradicts_itself_is_refused_in_one_line() {
         ),
         (
             &["--initial-cluster=foo"],
-            "error setting up initial cluster: \"foo\" is not of the form name=url",
+            "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: ",
         ),
         (&["--log-level=foo"], "unrecognized level: \"foo\""),
         (

@@ -1,7 +1,11 @@
-//! The URLs of flags: where to listen and what to advertise.
+//! The URLs of flags: where to listen and what to advertise. Their reading follows Go's `net/url` and etcd's rules
+//! on top of it, with the texts of both.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use super::listen::Address;
 
 /// One URL, valid in the sense of etcd's flags.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -9,11 +13,13 @@ pub(crate) struct Url {
     text: String,
     secure: bool,
     unix: bool,
+    /// A name or an IP without brackets; the path of a unix socket.
     host: String,
-    port: u16,
+    /// As written; may be empty.
+    port: String,
 }
 
-/// Why a text is no such URL; the texts are etcd's.
+/// Why a text is no such URL; the texts are etcd's and Go's.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum UrlError {
     #[error("URL scheme must be http, https, unix, or unixs: {0}")]
@@ -24,60 +30,65 @@ pub(crate) enum UrlError {
     Path(String),
     #[error("expected IP in URL for binding ({0})")]
     NotAnAddress(String),
-    #[error("{0}: TLS is not supported by this version of Taffrail")]
+    #[error("unexpected empty host ({0})")]
+    EmptyHost(String),
+    #[error("parse {text:?}: {reason}")]
+    Parse { text: String, reason: String },
+    #[error("listen tcp: address {0}: invalid port")]
+    Port(String),
+    #[error("{0}: TLS between members is not supported by this version of Taffrail")]
     Tls(String),
-    #[error("{0}: unix sockets are not supported by this version of Taffrail")]
+    #[error("{0}: unix sockets between members are not supported by this version of Taffrail")]
     Unix(String),
 }
 
 impl Url {
     fn parse(text: &str) -> Result<Url, UrlError> {
         let text = text.trim();
-        let (scheme, rest) = text
-            .split_once("://")
-            .ok_or_else(|| UrlError::Scheme(text.to_owned()))?;
-        let (secure, unix) = match scheme {
+        let refuse = |reason: String| UrlError::Parse {
+            text: text.to_owned(),
+            reason,
+        };
+        if text.chars().any(|c| c.is_ascii_control()) {
+            return Err(refuse("net/url: invalid control character in URL".to_owned()));
+        }
+        let (scheme, rest) = split_scheme(text).map_err(|reason| refuse(reason.to_owned()))?;
+        let (authority, path) = match rest.strip_prefix("//") {
+            Some(rest) => rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())),
+            None => ("", rest),
+        };
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        check_port(authority).map_err(refuse)?;
+        let (secure, unix) = match scheme.as_str() {
             "http" => (false, false),
             "https" => (true, false),
             "unix" => (false, true),
             "unixs" => (true, true),
             _ => return Err(UrlError::Scheme(text.to_owned())),
         };
-        if unix {
-            return Ok(Url {
-                text: text.to_owned(),
-                secure,
-                unix,
-                host: rest.to_owned(),
-                port: 0,
-            });
-        }
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        let (host, port) = authority
-            .rsplit_once(':')
-            .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
-            .filter(|(host, _)| !host.contains(':') || (host.starts_with('[') && host.ends_with(']')))
-            .ok_or_else(|| UrlError::HostPort(text.to_owned()))?;
-        if rest.len() > authority.len() {
-            return Err(UrlError::Path(text.to_owned()));
-        }
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Url {
-            text: text.to_owned(),
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let mut url = Url {
+            text: format!("{scheme}:{rest}"),
             secure,
             unix,
-            host,
-            port,
-        })
+            host: format!("{authority}{path}"),
+            port: String::new(),
+        };
+        if unix {
+            return Ok(url);
+        }
+        let (host, port) = split_host_port(authority).ok_or_else(|| UrlError::HostPort(text.to_owned()))?;
+        if !path.is_empty() {
+            return Err(UrlError::Path(text.to_owned()));
+        }
+        (url.host, url.port) = (host.to_owned(), port.to_owned());
+        Ok(url)
     }
 
-    /// The address to bind: an IP or `localhost`, in plaintext.
-    pub(crate) fn bind_address(&self) -> Result<SocketAddr, UrlError> {
+    /// The address to bind: a path, or an IP or `localhost` with a port.
+    pub(crate) fn bind_address(&self) -> Result<Address, UrlError> {
         if self.unix {
-            return Err(UrlError::Unix(self.text.clone()));
-        }
-        if self.secure {
-            return Err(UrlError::Tls(self.text.clone()));
+            return Ok(Address::Unix(PathBuf::from(&self.host)));
         }
         let ip = match self.host.as_str() {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -85,7 +96,20 @@ impl Url {
                 .parse()
                 .map_err(|_| UrlError::NotAnAddress(self.text.clone()))?,
         };
-        Ok(SocketAddr::new(ip, self.port))
+        Ok(Address::Tcp(SocketAddr::new(ip, self.port_number()?)))
+    }
+
+    /// Whether the URL can be told to others.
+    pub(crate) fn check_advertised(&self) -> Result<(), UrlError> {
+        match self.unix || !self.host.is_empty() {
+            true => Ok(()),
+            false => Err(UrlError::EmptyHost(self.text.clone())),
+        }
+    }
+
+    /// Whether TLS is asked for.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
     }
 
     /// Where to dial, in plaintext: a host to be resolved, and a port.
@@ -96,7 +120,7 @@ impl Url {
         if self.secure {
             return Err(UrlError::Tls(self.text.clone()));
         }
-        Ok((&self.host, self.port))
+        Ok((&self.host, self.port_number()?))
     }
 
     /// Host and port as a request's `Host` shows them.
@@ -107,18 +131,25 @@ impl Url {
         }
     }
 
-    /// The URL as it was written.
+    /// The URL as it was written, but for its scheme's case.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
+    fn port_number(&self) -> Result<u16, UrlError> {
+        match self.port.as_str() {
+            "" => Ok(0),
+            port => port.parse().map_err(|_| UrlError::Port(port.to_owned())),
+        }
+    }
+
     /// The URL with its host's first address in the host's place, if it has one.
     fn resolved(&self) -> String {
-        if self.unix {
+        let (false, Ok(port)) = (self.unix, self.port_number()) else {
             return self.text.clone();
-        }
+        };
         let scheme = if self.secure { "https" } else { "http" };
-        match (self.host.as_str(), self.port)
+        match (self.host.as_str(), port)
             .to_socket_addrs()
             .ok()
             .and_then(|mut found| {
@@ -138,6 +169,49 @@ impl Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// Splits off the scheme, in lower case.
+fn split_scheme(text: &str) -> Result<(String, &str), &'static str> {
+    for (at, c) in text.char_indices() {
+        match c {
+            'a'..='z' | 'A'..='Z' => {}
+            '0'..='9' | '+' | '-' | '.' if at > 0 => {}
+            ':' if at == 0 => return Err("missing protocol scheme"),
+            ':' => return Ok((text[..at].to_ascii_lowercase(), &text[at + 1..])),
+            _ => break,
+        }
+    }
+    // No scheme: a path, whose first part must not look like one.
+    match text.split('/').next().is_some_and(|first| first.contains(':')) {
+        true => Err("first path segment in URL cannot contain colon"),
+        false => Ok((String::new(), text)),
+    }
+}
+
+/// What Go demands of the part after the host, in brackets or not.
+fn check_port(authority: &str) -> Result<(), String> {
+    let port = match authority.rfind(']') {
+        Some(end) => &authority[end + 1..],
+        None if authority.starts_with('[') => return Err("missing ']' in host".to_owned()),
+        None => match authority.rfind(':') {
+            Some(colon) => &authority[colon..],
+            None => return Ok(()),
+        },
+    };
+    match port.strip_prefix(':').unwrap_or(port) {
+        digits if digits.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
+        _ => Err(format!("invalid port {port:?} after host")),
+    }
+}
+
+/// Go's `SplitHostPort`: one colon, or brackets around the host.
+fn split_host_port(authority: &str) -> Option<(&str, &str)> {
+    let (host, port) = authority.rsplit_once(':')?;
+    match host.strip_prefix('[') {
+        Some(host) => host.strip_suffix(']').map(|host| (host, port)),
+        None => (!host.contains(':') && !host.contains(']')).then_some((host, port)),
     }
 }
 
@@ -177,12 +251,23 @@ mod tests {
     fn good_urls_give_addresses() {
         for (text, address) in [
             ("http://127.0.0.1:2379", "127.0.0.1:2379"),
-            ("http://localhost:1", "127.0.0.1:1"),
+            ("HTTPS://localhost:1", "127.0.0.1:1"),
             ("http://[::1]:2379", "[::1]:2379"),
             ("http://0.0.0.0:0", "0.0.0.0:0"),
+            ("http://0.0.0.0:", "0.0.0.0:0"),
         ] {
             let urls = parse_list(text).unwrap();
-            assert_eq!(urls[0].bind_address().unwrap().to_string(), address);
+            let expected = Address::Tcp(address.parse().unwrap());
+            assert_eq!(urls[0].bind_address().unwrap(), expected);
+        }
+        for (text, path) in [
+            ("unix:///tmp/a.sock", "/tmp/a.sock"),
+            ("unixs://etcd.unix:1", "etcd.unix:1"),
+            ("unix:/tmp/a", "/tmp/a"),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.bind_address().unwrap(), Address::Unix(path.into()));
+            assert_eq!(url.is_secure(), text.starts_with("unixs"));
         }
     }
 
@@ -190,29 +275,36 @@ mod tests {
     fn bad_urls_are_refused_in_etcds_words() {
         let cases = [
             ("foo", "URL scheme must be http, https, unix, or unixs: foo"),
+            ("", "URL scheme must be http, https, unix, or unixs: "),
             (
                 "ftp://a:1",
                 "URL scheme must be http, https, unix, or unixs: ftp://a:1",
             ),
+            (
+                "localhost:1",
+                "URL scheme must be http, https, unix, or unixs: localhost:1",
+            ),
+            (
+                "127.0.0.1:1",
+                "parse \"127.0.0.1:1\": first path segment in URL cannot contain colon",
+            ),
+            ("://a:1", "parse \"://a:1\": missing protocol scheme"),
             (
                 "http://127.0.0.1",
                 "URL address does not have the form \"host:port\": http://127.0.0.1",
             ),
             (
                 "http://127.0.0.1:x",
-                "URL address does not have the form \"host:port\": http://127.0.0.1:x",
+                "parse \"http://127.0.0.1:x\": invalid port \":x\" after host",
             ),
             (
                 "http://::1:2379",
                 "URL address does not have the form \"host:port\": http://::1:2379",
             ),
+            ("http://[::1:1", "parse \"http://[::1:1\": missing ']' in host"),
             (
                 "http://127.0.0.1:1/x",
                 "URL must not contain a path: http://127.0.0.1:1/x",
-            ),
-            (
-                "http://127.0.0.1:99999",
-                "URL address does not have the form \"host:port\": http://127.0.0.1:99999",
             ),
         ];
         for (text, message) in cases {
@@ -225,21 +317,12 @@ mod tests {
             ),
             ("http://:1", "expected IP in URL for binding (http://:1)"),
             (
-                "https://1.2.3.4:1",
-                "https://1.2.3.4:1: TLS is not supported by this version of Taffrail",
-            ),
-            (
-                "unix://x",
-                "unix://x: unix sockets are not supported by this version of Taffrail",
+                "http://127.0.0.1:99999",
+                "listen tcp: address 99999: invalid port",
             ),
         ] {
-            assert_eq!(
-                parse_list(text).unwrap()[0]
-                    .bind_address()
-                    .unwrap_err()
-                    .to_string(),
-                message
-            );
+            let error = parse_list(text).unwrap()[0].bind_address().unwrap_err();
+            assert_eq!(error.to_string(), message);
         }
     }
 

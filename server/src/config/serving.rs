@@ -1,0 +1,127 @@
+//! How clients are served: connections, HTTP, slow requests, automatic compaction.
+
+use std::time::Duration;
+
+use super::duration;
+
+/// Limits of one client connection.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "the rooms that read it come one by one")]
+pub(crate) struct ConnectionSettings {
+    pub(crate) streams_max: u32,
+    /// A received message may have this many bytes.
+    pub(crate) message_bytes_max: usize,
+    /// Idle time before the client is pinged, and its time to answer; `None` if it is never pinged.
+    pub(crate) keepalive: Option<(Duration, Duration)>,
+    /// A client that pings more often is sent away.
+    pub(crate) ping_min_interval: Duration,
+}
+
+/// What HTTP serves, and to whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(dead_code, reason = "the rooms that read it come one by one")]
+pub(crate) struct HttpSettings {
+    /// The JSON gateway.
+    pub(crate) gateway: bool,
+    /// `/debug/pprof`.
+    pub(crate) pprof: bool,
+    /// What etcd serves at log level debug.
+    pub(crate) debug: bool,
+    /// Origins that browsers may come from; `*` is any.
+    pub(crate) cors: Vec<String>,
+    /// Hosts that requests in plaintext may name; `*` is any.
+    pub(crate) host_whitelist: Vec<String>,
+}
+
+/// What is logged as slow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(dead_code, reason = "the rooms that read it come one by one")]
+pub(crate) struct SlowSettings {
+    /// The application of one request.
+    pub(crate) apply: Duration,
+    /// A unary request from its arrival to its answer.
+    pub(crate) request: Duration,
+}
+
+/// When the leader compacts by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(dead_code, reason = "the rooms that read it come one by one")]
+pub(crate) enum AutoCompaction {
+    Off,
+    /// History of this length is kept.
+    Periodic(Duration),
+    /// This many revisions are kept.
+    Revision(i64),
+}
+
+impl AutoCompaction {
+    /// Reads mode and retention as etcd does: a bare number counts hours or revisions, anything else is a duration,
+    /// which as a number of revisions counts its nanoseconds.
+    pub(super) fn read(mode: &str, retention: &str) -> Result<AutoCompaction, String> {
+        let retention = if retention.is_empty() { "0" } else { retention };
+        let periodic = mode == "periodic";
+        let bare = retention.strip_prefix('+').unwrap_or(retention);
+        let number = bare.parse::<i64>().ok().filter(|&number| number >= 0);
+        let amount = match number {
+            Some(hours) if periodic => hours
+                .checked_mul(HOUR_NANOS)
+                .ok_or_else(|| format!("--auto-compaction-retention {retention} is too long"))?,
+            Some(revisions) => revisions,
+            None => duration::parse_nanos(retention)
+                .map_err(|error| format!("error parsing CompactionRetention: {error}"))?,
+        };
+        let Ok(size) = u64::try_from(amount) else {
+            return Err(format!(
+                "--auto-compaction-retention {retention} must not be negative"
+            ));
+        };
+        Ok(match (amount, periodic) {
+            (0, _) => AutoCompaction::Off,
+            (_, true) => AutoCompaction::Periodic(Duration::from_nanos(size)),
+            (revisions, false) => AutoCompaction::Revision(revisions),
+        })
+    }
+}
+
+const HOUR_NANOS: i64 = 3_600_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_is_read_by_its_mode() {
+        let hours = |hours: u64| AutoCompaction::Periodic(Duration::from_secs(3600 * hours));
+        for (mode, text, expected) in [
+            ("periodic", "0", AutoCompaction::Off),
+            ("periodic", "", AutoCompaction::Off),
+            ("periodic", "0s", AutoCompaction::Off),
+            ("periodic", "1", hours(1)),
+            ("periodic", "72h", hours(72)),
+            (
+                "periodic",
+                "30m",
+                AutoCompaction::Periodic(Duration::from_secs(1800)),
+            ),
+            ("revision", "0", AutoCompaction::Off),
+            ("revision", "1000", AutoCompaction::Revision(1000)),
+            ("revision", "1us", AutoCompaction::Revision(1000)),
+        ] {
+            assert_eq!(AutoCompaction::read(mode, text), Ok(expected), "{mode} {text}");
+        }
+        for (text, message) in [
+            (
+                "abc",
+                "error parsing CompactionRetention: time: invalid duration \"abc\"",
+            ),
+            (
+                "-1",
+                "error parsing CompactionRetention: time: missing unit in duration \"-1\"",
+            ),
+            ("-1h", "--auto-compaction-retention -1h must not be negative"),
+            ("9999999", "--auto-compaction-retention 9999999 is too long"),
+        ] {
+            assert_eq!(AutoCompaction::read("periodic", text), Err(message.to_owned()));
+        }
+    }
+}
