@@ -86,6 +86,21 @@ pub enum RequestError {
         /// The number given.
         action: i32,
     },
+    /// The leadership cannot go to a member that is unknown or has no vote.
+    #[error("bad leader transferee")]
+    BadLeaderTransferee,
+    /// A downgrade's target that is no version.
+    #[error("wrong downgrade target version format")]
+    DowngradeFormat,
+    /// A downgrade's target other than one minor version below the cluster's.
+    #[error("invalid downgrade target version")]
+    DowngradeTarget,
+    /// The cluster's version is not decided yet.
+    #[error("cluster version not found during downgrade")]
+    ClusterVersionUnknown,
+    /// A downgrade that is right, and that this version does not do.
+    #[error("downgrades are not supported")]
+    DowngradeUnsupported,
     /// RangeStream with an order it cannot stream.
     #[error("RangeStream does not support custom sort orders")]
     StreamSortUnsupported,
@@ -118,6 +133,12 @@ pub enum Unavailable {
     /// A limit on waiting work is reached.
     #[error("too many requests")]
     TooManyRequests,
+    /// Only the leader can do it, and this member does not lead.
+    #[error("not leader")]
+    NotLeader,
+    /// The leadership did not move in time.
+    #[error("request timed out, leader transfer took too long")]
+    LeaderTransferTimeout,
     /// The store is stopping or has stopped.
     #[error("server stopped")]
     Stopped,

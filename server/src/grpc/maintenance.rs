@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use http::Request;
+use proto::etcdserverpb::downgrade_request::DowngradeAction;
 use proto::etcdserverpb::{
-    AlarmMember, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest,
-    StatusRequest, StatusResponse,
+    AlarmMember, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo, DowngradeRequest,
+    DowngradeResponse, HashKvRequest, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
+use store::types::MemberId;
+use tonic::Status;
 
 use super::meter::RequestBody;
 use super::rpc::Rpc;
-use super::{Answering, answer, unary};
+use super::{Answering, answer, status, unary};
 use crate::config::{ETCD_VERSION, STORAGE_VERSION};
 use crate::core::Core;
 
@@ -32,8 +35,31 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
         Rpc::Defragment => unary(core, request, move |_: DefragmentRequest| async {
             Ok(tonic::Response::new(DefragmentResponse::default()))
         }),
+        Rpc::MoveLeader => unary(core, request, move |q: MoveLeaderRequest| async move {
+            let moved = store.move_leader(MemberId(q.target_id)).await;
+            // etcd's answer has no header either.
+            answer(moved.map(|()| MoveLeaderResponse::default()))
+        }),
+        Rpc::Downgrade => unary(core, request, move |q| downgrade(core, q)),
         other => unreachable!("{other:?} is not served here"),
     }
+}
+
+async fn downgrade(
+    core: &Core,
+    request: DowngradeRequest,
+) -> Result<tonic::Response<DowngradeResponse>, Status> {
+    let store = &core.store;
+    let version = match DowngradeAction::try_from(request.action) {
+        Ok(DowngradeAction::Validate) => store.validate_downgrade(&request.version).await,
+        Ok(DowngradeAction::Enable) => store.enable_downgrade(&request.version).await,
+        Ok(DowngradeAction::Cancel) => store.cancel_downgrade(),
+        Err(_) => return Err(status::unknown_method()),
+    };
+    answer(version.map(|version| DowngradeResponse {
+        header: Some(store.status().header),
+        version,
+    }))
 }
 
 fn status_response(status: &store::shell::Status) -> StatusResponse {

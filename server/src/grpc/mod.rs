@@ -69,7 +69,9 @@ fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering
         | Rpc::LeaseTimeToLive
         | Rpc::LeaseLeases => lease::serve(core, rpc, request),
         Rpc::MemberList => cluster::serve(core, request),
-        Rpc::Alarm | Rpc::Status | Rpc::Defragment | Rpc::HashKv => maintenance::serve(core, rpc, request),
+        Rpc::Alarm | Rpc::Status | Rpc::Defragment | Rpc::HashKv | Rpc::MoveLeader | Rpc::Downgrade => {
+            maintenance::serve(core, rpc, request)
+        }
         Rpc::HealthCheck | Rpc::HealthWatch => health::serve(core, rpc, request),
         _ => Box::pin(std::future::ready(
             status::not_supported(rpc.names().1).into_http(),

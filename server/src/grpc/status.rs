@@ -52,6 +52,24 @@ fn of_request(error: &RequestError) -> (Code, &'static str) {
         RequestError::UnknownAlarmAction { .. } => {
             (Code::InvalidArgument, "etcdserver: unknown alarm action")
         }
+        RequestError::BadLeaderTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
+        RequestError::DowngradeFormat => (
+            Code::InvalidArgument,
+            "etcdserver: wrong downgrade target version format",
+        ),
+        RequestError::DowngradeTarget => (
+            Code::InvalidArgument,
+            "etcdserver: invalid downgrade target version",
+        ),
+        RequestError::ClusterVersionUnknown => (
+            Code::FailedPrecondition,
+            "etcdserver: cluster version not found during downgrade",
+        ),
+        // etcd would do it; the words are our own.
+        RequestError::DowngradeUnsupported => (
+            Code::Unimplemented,
+            "etcdserver: downgrades are not supported by this version of Taffrail",
+        ),
         RequestError::StreamSortUnsupported => (
             Code::Unimplemented,
             "RangeStream does not support custom sort orders",
@@ -78,6 +96,11 @@ fn of_unavailable(error: &Unavailable) -> (Code, &'static str) {
         ),
         Unavailable::DeadlineExceeded => (Code::DeadlineExceeded, "context deadline exceeded"),
         Unavailable::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
+        Unavailable::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
+        Unavailable::LeaderTransferTimeout => (
+            Code::Unknown,
+            "etcdserver: request timed out, leader transfer took too long",
+        ),
         Unavailable::Stopped => (Code::Unavailable, STOPPED),
     }
 }
@@ -90,6 +113,11 @@ pub(crate) fn no_leader() -> Status {
 /// The server ends a stream because it stops.
 pub(crate) fn stopped() -> Status {
     Status::new(Code::Unavailable, STOPPED)
+}
+
+/// An action of Downgrade outside the enum.
+pub(crate) fn unknown_method() -> Status {
+    Status::new(Code::Unknown, "etcdserver: unknown method")
 }
 
 /// The end of a watch stream that its client gave up.
@@ -142,7 +170,7 @@ mod tests {
             ResourceExhausted, Unimplemented, Unknown,
         };
         let id = LeaseId(7);
-        let requests: [(RequestError, Code, &str); 18] = [
+        let requests: [(RequestError, Code, &str); 23] = [
             (
                 RequestError::EmptyKey,
                 InvalidArgument,
@@ -226,6 +254,31 @@ mod tests {
                 "etcdserver: unknown alarm action",
             ),
             (
+                RequestError::BadLeaderTransferee,
+                FailedPrecondition,
+                "etcdserver: bad leader transferee",
+            ),
+            (
+                RequestError::DowngradeFormat,
+                InvalidArgument,
+                "etcdserver: wrong downgrade target version format",
+            ),
+            (
+                RequestError::DowngradeTarget,
+                InvalidArgument,
+                "etcdserver: invalid downgrade target version",
+            ),
+            (
+                RequestError::ClusterVersionUnknown,
+                FailedPrecondition,
+                "etcdserver: cluster version not found during downgrade",
+            ),
+            (
+                RequestError::DowngradeUnsupported,
+                Unimplemented,
+                "etcdserver: downgrades are not supported by this version of Taffrail",
+            ),
+            (
                 RequestError::StreamSortUnsupported,
                 Unimplemented,
                 "RangeStream does not support custom sort orders",
@@ -236,7 +289,7 @@ mod tests {
                 "RangeStream does not support revision filters",
             ),
         ];
-        let unavailable: [(Unavailable, Code, &str); 8] = [
+        let unavailable: [(Unavailable, Code, &str); 10] = [
             (Unavailable::NoLeader, Code::Unavailable, "etcdserver: no leader"),
             (
                 Unavailable::LeaderChanged,
@@ -267,6 +320,16 @@ mod tests {
                 Unavailable::TooManyRequests,
                 Unknown,
                 "etcdserver: too many requests",
+            ),
+            (
+                Unavailable::NotLeader,
+                FailedPrecondition,
+                "etcdserver: not leader",
+            ),
+            (
+                Unavailable::LeaderTransferTimeout,
+                Unknown,
+                "etcdserver: request timed out, leader transfer took too long",
             ),
             (
                 Unavailable::Stopped,

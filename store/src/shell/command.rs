@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::shared::Pin;
 use crate::apply::Response;
 use crate::error::Error;
-use crate::types::LeaseId;
+use crate::types::{LeaseId, MemberId};
 use crate::watch::{Sink, StreamId};
 
 /// Where an answer goes. A dropped receiver is a caller that has gone: its answer is thrown away.
@@ -54,6 +54,13 @@ pub(super) enum Command {
     },
     /// All leases, by remaining life.
     Leases(Answer<Vec<LeaseId>>),
+    /// Hand the leadership over; answered when it has moved.
+    MoveLeader {
+        /// To whom.
+        target: MemberId,
+        /// The caller.
+        answer: Answer<()>,
+    },
     /// Something for the watch hub.
     Watch(WatchCommand),
     /// Answered when no compaction is at work and what it removed is checkpointed.

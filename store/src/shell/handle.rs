@@ -240,6 +240,14 @@ impl Store {
         })
     }
 
+    /// Hands the leadership to a voter, and returns once this member hears that it leads.
+    ///
+    /// # Errors
+    /// `NotLeader`, `BadLeaderTransferee`, `LeaderTransferTimeout`.
+    pub async fn move_leader(&self, target: MemberId) -> Result<(), Error> {
+        self.ask(|answer| Command::MoveLeader { target, answer }).await
+    }
+
     /// A hash over the history up to a revision (0: the current one), for comparing members.
     ///
     /// # Errors

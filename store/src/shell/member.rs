@@ -5,6 +5,7 @@
 //! A *round* takes everything queued since the last one: one Raft step for all proposals, one read index for all
 //! readers, one lock of the state for all that committed. What must happen outside comes out as [`Output`]s.
 
+mod leadership;
 mod leases;
 mod peers;
 mod reading;
@@ -20,6 +21,7 @@ use proto::etcdserverpb::{
     Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, InternalRaftRequest,
 };
 
+use self::leadership::Move;
 use self::leases::{LeaseCall, Questions};
 use self::peers::Peers;
 use self::reading::{Goal, Reader};
@@ -96,6 +98,8 @@ pub(super) struct Member {
     /// Questions about leases that wait for a leader, or for its answer.
     questions: Questions,
     peers: Peers,
+    /// Callers who wait for the leadership to move.
+    moves: Vec<Move>,
     transfers: Transfers,
     /// A snapshot that is offered to Raft, one that Raft has taken, and one that is put in place now.
     arrived: Option<Box<Received>>,
@@ -139,6 +143,7 @@ impl Member {
             expired_renewals: Vec::new(),
             questions: Questions::new(shared.boot),
             peers: Peers::new(&shared),
+            moves: Vec::new(),
             shared,
             transfers,
             arrived: None,
@@ -183,6 +188,7 @@ impl Member {
             Command::Leases(answer) => {
                 let _ = answer.send(Ok(self.leases()));
             }
+            Command::MoveLeader { target, answer } => self.move_leader(target, now, answer),
             Command::Watch(command) => self.watch(command),
             Command::AwaitCompaction(_) | Command::Stop => {
                 unreachable!("the driver keeps these to itself")
@@ -196,6 +202,7 @@ impl Member {
         self.give_up_round(now);
         self.expire_callers(now);
         self.retry_lease_calls(now);
+        self.settle_moves(now);
         self.publish_self(now);
         self.ask_for_recovery(now);
         self.hasten_election(now);
@@ -335,6 +342,7 @@ impl Member {
         self.fail_readers(Unavailable::Stopped);
         self.pending.fail_all(Unavailable::Stopped);
         self.fail_lease_calls(Unavailable::Stopped);
+        self.fail_moves(Unavailable::Stopped);
         self.hub = Hub::new(watch::Config::default(), self.hub.revision(), Instant::default());
     }
 
@@ -444,6 +452,7 @@ impl Member {
         if role.leader.0 != before && role.leader.0 != 0 {
             self.leader_changed(now);
             self.ask_again(now);
+            self.settle_moves(now);
         }
         tracing::info!(term = role.term.0, leader = %role.leader, leads = role.is_leader, at = now.0, "role changed");
     }

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `handle.rs`, `leases.rs`, `reads.rs`, `streams.rs`, `status.rs` | the handle, by kind of call |
+//! | `handle.rs`, `leases.rs`, `reads.rs`, `streams.rs`, `status.rs`, `downgrade.rs` | the handle, by kind of call |
 //! | `member.rs` | consensus, applier, hub and lease deadlines composed, without threads |
 //! | `driver.rs` | the task that drives a member |
 //! | `actors.rs` | the log writer's and checkpoint writer's threads |
@@ -18,6 +18,7 @@
 mod actors;
 mod bootstrap;
 mod command;
+mod downgrade;
 mod driver;
 mod envelope;
 mod founding;
