@@ -10,6 +10,7 @@
 //! | `http`, `metrics` | what probes and scrapers ask for |
 //! | `ctl` | the everyday commands of etcdctl |
 //! | `demo` | a whole cluster on one machine |
+//! | `tcp_proxy` | `taffrail gateway`: forwards TCP connections to the members of a cluster |
 //!
 //! No behaviour of a store lives here: checks, order and errors of requests are the store's.
 
@@ -28,6 +29,7 @@ mod metrics;
 mod peer;
 mod placement;
 mod shutdown;
+mod tcp_proxy;
 
 /// Runs the program named by `args` (the first is the program's own name) to its exit code.
 #[must_use]
@@ -38,6 +40,7 @@ pub fn run(args: &[String]) -> ExitCode {
     match args.get(1..).unwrap_or_default() {
         [first, rest @ ..] if first == "ctl" => ctl::run(rest, &env),
         [first, rest @ ..] if first == "demo" => demo::run(rest),
+        [first, rest @ ..] if first == "gateway" => tcp_proxy::run(rest),
         rest => member(rest, &env),
     }
 }
