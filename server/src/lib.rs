@@ -6,6 +6,7 @@
 //! | `bootstrap`, `shutdown` | the ordered start and stop |
 //! | `connection`, `placement` | a client's connection, and which runtime serves it |
 //! | `peer` | the other members: transport, handshake, joining |
+//! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `http`, `metrics` | what probes and scrapers ask for |
 //! | `ctl` | the everyday commands of etcdctl |
@@ -17,6 +18,7 @@
 use std::process::ExitCode;
 
 mod bootstrap;
+mod concurrency;
 mod config;
 mod connection;
 mod core;

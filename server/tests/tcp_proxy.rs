@@ -24,7 +24,11 @@ impl Gateway {
         let log = dir.path().join("log");
         // As etcd's own tests write it: a flag before the subcommand.
         let child = Command::new(program())
-            .args(["gateway", &format!("--endpoints={}", endpoints.join(",")), "start"])
+            .args([
+                "gateway",
+                &format!("--endpoints={}", endpoints.join(",")),
+                "start",
+            ])
             .arg(format!("--listen-addr={address}"))
             .args(["--retry-delay", "100ms"])
             .stdin(Stdio::null())
@@ -71,7 +75,10 @@ async fn a_gateway_forwards_to_whichever_member_works() {
     one.put("who", "first").await;
     two.put("who", "second").await;
     assert_eq!(first.client().await.range(get("who")).await.kvs[0].value, "first");
-    assert_eq!(second.client().await.range(get("who")).await.kvs[0].value, "second");
+    assert_eq!(
+        second.client().await.range(get("who")).await.kvs[0].value,
+        "second"
+    );
 
     first.kill();
     drop((one, two));

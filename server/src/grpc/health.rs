@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 use http::Request;
 use proto::health::health_check_response::ServingStatus;
-use proto::health::{HealthCheckRequest, HealthCheckResponse};
+use proto::health::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
 use tonic::{Code, Status};
 
 use super::guard::Guarded;
@@ -22,7 +22,11 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
                 _ => Err(Status::new(Code::NotFound, "unknown service")),
             }
         }),
-        _ => {
+        Rpc::HealthList => unary(core, request, move |_: HealthListRequest| async move {
+            let statuses = [(String::new(), response(ServingStatus::Serving))].into();
+            Ok(tonic::Response::new(HealthListResponse { statuses }))
+        }),
+        Rpc::HealthWatch => {
             server_stream(core, request, move |q: HealthCheckRequest| async move {
                 let status = if q.service.is_empty() {
                     ServingStatus::Serving
@@ -35,6 +39,7 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
                 Ok(tonic::Response::new(Guarded::new(core, false, states)))
             })
         }
+        other => unreachable!("{other:?} is no RPC of Health"),
     }
 }
 

@@ -22,15 +22,18 @@ use self::backlog::{COUNTED_BYTES_MIN, Held};
 use self::codec::Wire;
 use self::meter::{AnswerBody, Call, RequestBody};
 use self::rpc::{Kind, Rpc};
-use crate::core::Core;
+use crate::concurrency::Failure;
+use crate::core::{Core, raised};
 
 pub(crate) mod backlog;
 mod cluster;
 mod codec;
+mod election;
 mod guard;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 pub(crate) mod meter;
 pub(crate) mod rpc;
@@ -72,7 +75,11 @@ fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering
         Rpc::Alarm | Rpc::Status | Rpc::Defragment | Rpc::HashKv | Rpc::MoveLeader | Rpc::Downgrade => {
             maintenance::serve(core, rpc, request)
         }
-        Rpc::HealthCheck | Rpc::HealthWatch => health::serve(core, rpc, request),
+        Rpc::Lock | Rpc::Unlock => lock::serve(core, rpc, request),
+        Rpc::Campaign | Rpc::Proclaim | Rpc::Leader | Rpc::Observe | Rpc::Resign => {
+            election::serve(core, rpc, request)
+        }
+        Rpc::HealthCheck | Rpc::HealthList | Rpc::HealthWatch => health::serve(core, rpc, request),
         _ => Box::pin(std::future::ready(
             status::not_supported(rpc.names().1).into_http(),
         )),
@@ -126,6 +133,22 @@ fn answer<A>(result: Result<A, Error>) -> Result<tonic::Response<A>, Status> {
     match result {
         Ok(answer) => Ok(tonic::Response::new(answer)),
         Err(error) => Err(status::of(&error)),
+    }
+}
+
+/// The outcome of a call that may wait for ever, unless the process stops first.
+async fn waited<A>(
+    core: &Core,
+    call: impl Future<Output = Result<A, Failure>>,
+) -> Result<tonic::Response<A>, Status> {
+    let mut stopping = core.stopping.clone();
+    tokio::select! {
+        biased;
+        outcome = call => match outcome {
+            Ok(answer) => Ok(tonic::Response::new(answer)),
+            Err(failure) => Err(status::of_concurrency(&failure)),
+        },
+        () = raised(&mut stopping) => Err(status::stopped()),
     }
 }
 

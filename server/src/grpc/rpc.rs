@@ -102,8 +102,20 @@ rpcs! {
         RoleGrantPermission = "RoleGrantPermission" Unary,
         RoleRevokePermission = "RoleRevokePermission" Unary,
     }
+    "v3electionpb.Election" {
+        Campaign = "Campaign" Unary,
+        Proclaim = "Proclaim" Unary,
+        Leader = "Leader" Unary,
+        Observe = "Observe" ServerStream,
+        Resign = "Resign" Unary,
+    }
+    "v3lockpb.Lock" {
+        Lock = "Lock" Unary,
+        Unlock = "Unlock" Unary,
+    }
     "grpc.health.v1.Health" {
         HealthCheck = "Check" Unary,
+        HealthList = "List" Unary,
         HealthWatch = "Watch" ServerStream,
     }
 }
@@ -116,6 +128,12 @@ enum Unknown {
 }
 
 impl Rpc {
+    /// Whether its metrics appear with its first call only. etcd shows zeros for the services it registers before its
+    /// metrics, and registers these two after them.
+    pub(crate) fn is_lazy(self) -> bool {
+        matches!(self.names().0, "v3electionpb.Election" | "v3lockpb.Lock")
+    }
+
     /// The RPC of a path `/service/method`; else gRPC's own text about what is unknown in it.
     pub(crate) fn of_path(path: &str) -> Result<Rpc, String> {
         let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.rsplit_once('/')) else {

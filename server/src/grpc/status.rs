@@ -7,6 +7,8 @@
 use store::error::{Error, RequestError, Unavailable};
 use tonic::{Code, Status};
 
+use crate::concurrency::Failure;
+
 /// The status of a failed call of the store.
 pub(crate) fn of(error: &Error) -> Status {
     let (code, text) = match error {
@@ -31,10 +33,7 @@ fn of_request(error: &RequestError) -> (Code, &'static str) {
             "etcdserver: duplicate key given in txn request",
         ),
         RequestError::InvalidSortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
-        RequestError::Compacted { .. } => (
-            Code::OutOfRange,
-            "etcdserver: mvcc: required revision has been compacted",
-        ),
+        RequestError::Compacted { .. } => (Code::OutOfRange, COMPACTED),
         RequestError::FutureRevision { .. } => (
             Code::OutOfRange,
             "etcdserver: mvcc: required revision is a future revision",
@@ -105,6 +104,20 @@ fn of_unavailable(error: &Unavailable) -> (Code, &'static str) {
     }
 }
 
+/// The status of a failed call of Lock or Election. etcd runs these two over a client of its own, on whose way errors
+/// lose their codes: all are Unknown, with the text they had, save a deadline.
+pub(crate) fn of_concurrency(failure: &Failure) -> Status {
+    let status = match failure {
+        Failure::Store(error) => of(error),
+        Failure::Compacted => return Status::new(Code::Unknown, COMPACTED),
+        failure => return Status::new(Code::Unknown, failure.to_string()),
+    };
+    match status.code() {
+        Code::DeadlineExceeded => status,
+        _ => Status::new(Code::Unknown, status.message()),
+    }
+}
+
 /// This member knows no leader and the caller asked to be told.
 pub(crate) fn no_leader() -> Status {
     Status::new(Code::Unavailable, NO_LEADER)
@@ -154,6 +167,7 @@ pub(crate) fn translate(status: Status) -> Status {
     }
 }
 
+const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const NO_LEADER: &str = "etcdserver: no leader";
 const STOPPED: &str = "etcdserver: server stopped";
 
@@ -346,6 +360,37 @@ mod tests {
         for (error, code, text) in requests.chain(unavailable) {
             let status = of(&error);
             assert_eq!((status.code(), status.message()), (code, text), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn locks_and_elections_keep_texts_and_lose_codes() {
+        let lease = RequestError::LeaseNotFound { id: LeaseId(7) };
+        for (failure, code, text) in [
+            (
+                Failure::from(Error::from(lease)),
+                Code::Unknown,
+                "etcdserver: requested lease not found",
+            ),
+            (
+                Failure::from(Error::from(Unavailable::Timeout)),
+                Code::Unknown,
+                "etcdserver: request timed out",
+            ),
+            (
+                Failure::from(Error::from(Unavailable::DeadlineExceeded)),
+                Code::DeadlineExceeded,
+                "context deadline exceeded",
+            ),
+            (
+                Failure::Compacted,
+                Code::Unknown,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (Failure::NoLeader, Code::Unknown, "election: no leader"),
+        ] {
+            let status = of_concurrency(&failure);
+            assert_eq!((status.code(), status.message()), (code, text), "{failure:?}");
         }
     }
 

@@ -115,12 +115,21 @@ fn add_rpcs(page: &mut Page, core: &Core) {
             ("grpc_service", service),
             ("grpc_type", kind.label()),
         ];
-        started.add(&labels, totals.started);
-        received.add(&labels, totals.received);
-        sent.add(&labels, totals.sent);
+        let is_shown = |count: u64| count > 0 || !rpc.is_lazy();
+        for (family, count) in [
+            (&mut started, totals.started),
+            (&mut received, totals.received),
+            (&mut sent, totals.sent),
+        ] {
+            if is_shown(count) {
+                family.add(&labels, count);
+            }
+        }
         for (code, count) in CODES.iter().zip(totals.handled) {
             let [method, service, kind] = labels;
-            handled.add(&[("grpc_code", code), method, service, kind], count);
+            if is_shown(count) {
+                handled.add(&[("grpc_code", code), method, service, kind], count);
+            }
         }
     }
     for family in [started, handled, received, sent] {
