@@ -5,6 +5,7 @@
 //! | `config` | flags and environment, resolved and validated |
 //! | `bootstrap`, `shutdown` | the ordered start and stop |
 //! | `connection`, `placement` | a client's connection, and which runtime serves it |
+//! | `listen` | what stands between a socket and HTTP |
 //! | `peer` | the other members: transport, handshake, joining |
 //! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
@@ -26,6 +27,7 @@ mod ctl;
 mod demo;
 mod grpc;
 mod http;
+mod listen;
 mod logging;
 mod metrics;
 mod peer;
