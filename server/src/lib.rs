@@ -7,6 +7,7 @@
 //! | `connection`, `placement` | a client's connection, and which runtime serves it |
 //! | `listen` | what stands between a socket and HTTP |
 //! | `peer` | the other members: transport, handshake, joining |
+//! | `compactor` | automatic compaction, when this member leads |
 //! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `http`, `metrics` | what probes and scrapers ask for |
@@ -19,6 +20,7 @@
 use std::process::ExitCode;
 
 mod bootstrap;
+mod compactor;
 mod concurrency;
 mod config;
 mod connection;
