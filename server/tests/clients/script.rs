@@ -1,4 +1,23 @@
-//! Runs a written session of etcdctl (see `etcdctl_session.txt` for its form) and compares what it prints.
+//! Runs a written session of etcdctl and compares what it prints. The form of a script:
+//!
+//! ```text
+//! $ ARGS      runs etcdctl (or etcdutl, when that is the first word); below it stands what it prints: stdout as it
+//!             is (~ is an empty line), stderr behind "! " without the client's own log, and the exit code in
+//!             brackets unless it is 0. A word may stand in single quotes
+//! ? ARGS      runs it again and again until it prints what stands below
+//! < LINE      goes to its standard input
+//! & NAME ARGS starts it in the background
+//! + NAME      waits until it has printed something
+//! . NAME      waits until it has printed what stands below (or has ended), ends it and compares; a line that repeats
+//!             the one before it is left out
+//! ^ NAME      interrupts it as from a terminal, waits for its end and compares
+//! # ...       is a comment
+//! ```
+//!
+//! A line behind `[3.4] ` or `[3.7] ` is there for that version only, with what stands below it if it is a step. The
+//! lines of a table are shown with single spaces and short rules; output that is no text is one line, escaped.
+//! `{WORD}` stands for an id, an URL or a directory of this run, `*` for anything within a line and a line `...` for
+//! any lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,9 +37,18 @@ struct Step {
     expected: Vec<String>,
 }
 
+/// The programs that scripts run, and which of the scripts' lines are meant for them.
+#[derive(Clone)]
+pub(crate) struct Programs {
+    /// As in the scripts: the first two numbers.
+    pub(crate) version: &'static str,
+    pub(crate) etcdctl: PathBuf,
+    pub(crate) etcdutl: Option<PathBuf>,
+}
+
 /// A run of a script.
 pub(crate) struct Session {
-    etcdctl: PathBuf,
+    programs: Programs,
     /// What stands for an id or URL of this run.
     words: BTreeMap<String, String>,
     background: BTreeMap<String, Background>,
@@ -28,9 +56,10 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(etcdctl: &Path, words: &[(&str, &str)]) -> Session {
+    /// `words` has at least `ENDPOINT`, which every command is given that names no endpoints itself.
+    pub(crate) fn new(programs: &Programs, words: &[(&str, &str)]) -> Session {
         Session {
-            etcdctl: etcdctl.to_owned(),
+            programs: programs.clone(),
             words: words
                 .iter()
                 .map(|(name, value)| (format!("{{{name}}}"), (*value).to_owned()))
@@ -44,23 +73,19 @@ impl Session {
     /// what this run has printed, as a start for a new one.
     pub(crate) fn run(&mut self, script: &str, transcript: &mut String) -> Vec<String> {
         let mut complaints = Vec::new();
-        for step in parse(script) {
+        for step in parse(script, self.programs.version) {
             let got = self.step(&step);
             transcript.push_str(&format!("{}\n", step.line));
             for line in step.input.lines() {
                 transcript.push_str(&format!("< {line}\n").replace("< \n", "<\n"));
             }
-            for line in &got {
+            let shown: Vec<String> = got.iter().map(|line| self.with_words(line)).collect();
+            for line in &shown {
                 transcript.push_str(&format!("{line}\n"));
             }
-            let same = got.len() == step.expected.len()
-                && got
-                    .iter()
-                    .zip(&step.expected)
-                    .all(|(got, expected)| matches(got, expected));
-            if !same {
+            if !self.is_expected(&got, &step) {
                 let mut text = format!("{}\n", step.line);
-                for (mark, lines) in [("expected", &step.expected), ("got", &got)] {
+                for (mark, lines) in [("expected", &step.expected), ("got", &shown)] {
                     writeln!(text, "{mark}:\n{}", lines.join("\n")).expect("a string can be written to");
                 }
                 complaints.push(text);
@@ -73,14 +98,20 @@ impl Session {
     fn step(&mut self, step: &Step) -> Vec<String> {
         let (kind, rest) = step.line.split_once(' ').expect("a mark, a space and the rest");
         match kind {
-            "$" => {
-                let mut running = Background::start(&self.etcdctl, &self.arguments(rest), &step.input);
-                running.wait_until("its end", |running| running.ended());
-                self.show(running.finish(), false)
+            "$" => self.run_to_end(rest, &step.input),
+            "?" => {
+                let start = Instant::now();
+                loop {
+                    let lines = self.run_to_end(rest, &step.input);
+                    if self.is_expected(&lines, step) || start.elapsed() > PATIENCE {
+                        return lines;
+                    }
+                    pause();
+                }
             }
             "&" => {
                 let (name, arguments) = rest.split_once(' ').expect("a name and arguments");
-                let running = Background::start(&self.etcdctl, &self.arguments(arguments), &step.input);
+                let running = self.start(arguments, &step.input);
                 self.background.insert(name.to_owned(), running);
                 Vec::new()
             }
@@ -90,49 +121,93 @@ impl Session {
                 Vec::new()
             }
             "." => {
+                let running = self.background.remove(rest).expect("a step of the background");
+                self.wait_for_lines(running, &step.expected)
+            }
+            "^" => {
                 let mut running = self.background.remove(rest).expect("a step of the background");
-                let count = step
-                    .expected
-                    .iter()
-                    .filter(|line| !line.starts_with("! "))
-                    .count();
-                let start = Instant::now();
-                while !running.ended() && start.elapsed() < PATIENCE {
-                    let lines = self.show((running.stdout.text(), String::new(), None), true);
-                    if count > 0 && lines.len() >= count {
-                        break;
-                    }
-                    pause();
-                }
-                let ended = running.ended();
-                let (stdout, stderr, code) = running.finish();
-                // The code of a process that had to be ended says nothing.
-                self.show((stdout, stderr, if ended { code } else { None }), true)
+                running.interrupt();
+                running.wait_until("its end", Background::ended);
+                self.show(running.finish(), true)
             }
             _ => panic!("no such mark: {}", step.line),
         }
     }
 
-    fn arguments(&self, text: &str) -> Vec<String> {
-        let mut arguments = vec!["--endpoints".to_owned(), self.words["{ENDPOINT}"].clone()];
-        for argument in text.split(' ') {
-            let mut argument = if argument == "''" {
-                String::new()
-            } else {
-                argument.to_owned()
-            };
-            for (word, value) in &self.words {
-                argument = argument.replace(word, value);
-            }
-            arguments.push(argument);
-        }
-        arguments
+    fn run_to_end(&mut self, arguments: &str, input: &str) -> Vec<String> {
+        let mut running = self.start(arguments, input);
+        running.wait_until("its end", Background::ended);
+        self.show(running.finish(), false)
     }
 
-    /// The lines of an output, ids and URLs replaced by their words.
+    /// Waits until a process of the background has printed so many lines or has ended, and ends it.
+    fn wait_for_lines(&mut self, mut running: Background, expected: &[String]) -> Vec<String> {
+        let count = expected.iter().filter(|line| !line.starts_with("! ")).count();
+        let start = Instant::now();
+        while !running.ended() && start.elapsed() < PATIENCE {
+            let lines = self.show((running.stdout.text(), String::new(), None), true);
+            if count > 0 && lines.len() >= count {
+                break;
+            }
+            pause();
+        }
+        let ended = running.ended();
+        let (stdout, stderr, code) = running.finish();
+        // The code of a process that had to be ended says nothing.
+        self.show((stdout, stderr, if ended { code } else { None }), true)
+    }
+
+    fn start(&self, arguments: &str, input: &str) -> Background {
+        let mut arguments = split(arguments);
+        for argument in &mut arguments {
+            *argument = self.without_words(argument);
+        }
+        if arguments[0] == "etcdutl" {
+            let etcdutl = self
+                .programs
+                .etcdutl
+                .as_ref()
+                .expect("the script may use etcdutl");
+            return Background::start(etcdutl, &arguments[1..], input);
+        }
+        if !arguments.iter().any(|argument| argument == "--endpoints") {
+            arguments.splice(..0, ["--endpoints".to_owned(), self.words["{ENDPOINT}"].clone()]);
+        }
+        Background::start(&self.programs.etcdctl, &arguments, input)
+    }
+
+    fn is_expected(&self, lines: &[String], step: &Step) -> bool {
+        let expected: Vec<String> = step
+            .expected
+            .iter()
+            .map(|line| self.without_words(line))
+            .collect();
+        all_match(lines, &expected)
+    }
+
+    /// Puts the values of this run in the place of their words.
+    fn without_words(&self, text: &str) -> String {
+        let with_value = |text: String, (word, value): (&String, &String)| text.replace(word, value);
+        self.words.iter().fold(text.to_owned(), with_value)
+    }
+
+    /// The other way round.
+    fn with_words(&self, text: &str) -> String {
+        let with_word = |text: String, (word, value): (&String, &String)| text.replace(value, word);
+        self.words.iter().fold(text.to_owned(), with_word)
+    }
+
+    /// The lines of an output.
     fn show(&mut self, (stdout, stderr, code): (String, String, Option<i32>), once: bool) -> Vec<String> {
         self.learn(&stdout);
-        let mut lines: Vec<String> = stdout.lines().map(|line| self.line(line)).collect();
+        let is_text = stdout
+            .chars()
+            .all(|char| !char.is_control() || "\n\r\t".contains(char));
+        let mut lines: Vec<String> = if is_text {
+            stdout.lines().map(shown).collect()
+        } else {
+            vec![stdout.escape_default().to_string()]
+        };
         if once {
             lines.dedup();
         }
@@ -140,26 +215,12 @@ impl Session {
             stderr
                 .lines()
                 .filter(|line| !line.starts_with('{'))
-                .map(|line| format!("! {}", self.line(line))),
+                .map(|line| format!("! {}", shown(line))),
         );
         if let Some(code) = code.filter(|code| *code != 0) {
             lines.push(format!("[{code}]"));
         }
         lines
-    }
-
-    fn line(&self, line: &str) -> String {
-        let mut line = line.to_owned();
-        for (word, value) in &self.words {
-            line = line.replace(value, word);
-        }
-        if line.starts_with("+-") {
-            line = "+--+".to_owned();
-        }
-        if line.starts_with('|') {
-            line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        }
-        if line.is_empty() { "~".to_owned() } else { line }
     }
 
     /// Takes the ids that the server has chosen from what is printed.
@@ -178,14 +239,38 @@ impl Session {
     }
 }
 
-/// Cuts a script into its steps.
-fn parse(script: &str) -> Vec<Step> {
+/// A line in the form in which scripts have it.
+fn shown(line: &str) -> String {
+    // Version 3.4 draws tables with the characters of typewriters, 3.7 with those made for it.
+    match line.chars().next() {
+        None => "~".to_owned(),
+        Some('┌' | '├' | '└') => "+--+".to_owned(),
+        _ if line.starts_with("+-") => "+--+".to_owned(),
+        Some('|' | '│') => {
+            let line = line.replace('│', "|");
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+        Some(_) => line.to_owned(),
+    }
+}
+
+/// Cuts a script into its steps, without those of another version.
+fn parse(script: &str, version: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
+    let mut for_this_version = true;
     for line in script
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
     {
-        let is_step = ["$ ", "& ", "+ ", ". "].iter().any(|mark| line.starts_with(mark));
+        let (of, line) = version_of(line);
+        let ours = of.is_none_or(|of| of == version);
+        let is_step = MARKS.iter().any(|mark| line.starts_with(mark));
+        if is_step {
+            for_this_version = ours;
+        }
+        if !ours || !for_this_version {
+            continue;
+        }
         if is_step {
             steps.push(Step {
                 line: line.to_owned(),
@@ -203,6 +288,43 @@ fn parse(script: &str) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// What every step begins with.
+const MARKS: [&str; 6] = ["$ ", "? ", "& ", "+ ", ". ", "^ "];
+
+/// Splits the version that a line is meant for from it.
+fn version_of(line: &str) -> (Option<&str>, &str) {
+    let marked = line.strip_prefix('[').and_then(|line| line.split_once("] "));
+    marked.map_or((None, line), |(version, line)| (Some(version), line))
+}
+
+/// Splits a command line at its spaces, but for those within single quotes.
+fn split(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for char in line.chars() {
+        match char {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            _ => words.last_mut().expect("there is a word").push(char),
+        }
+    }
+    words
+}
+
+/// Compares with lines of which one that is `...` stands for any number of them.
+fn all_match(lines: &[String], patterns: &[String]) -> bool {
+    match (lines, patterns) {
+        ([], []) => true,
+        (lines, [pattern, rest @ ..]) if pattern == "..." => {
+            (0..=lines.len()).any(|skipped| all_match(&lines[skipped..], rest))
+        }
+        ([line, lines @ ..], [pattern, patterns @ ..]) => {
+            matches(line, pattern) && all_match(lines, patterns)
+        }
+        _ => false,
+    }
 }
 
 /// Compares with a line in which `*` stands for anything.
@@ -270,6 +392,11 @@ impl Background {
             .try_wait()
             .expect("the child can be waited for")
             .is_some()
+    }
+
+    fn interrupt(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("the process is ours");
     }
 
     fn wait_until(&mut self, what: &str, condition: impl Fn(&mut Background) -> bool) {

@@ -20,6 +20,7 @@ mod random;
 mod requests;
 mod server;
 mod skip;
+mod tools;
 mod watch;
 
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub(crate) use random::Random;
 pub(crate) use requests::*;
 pub(crate) use server::{HttpAnswer, Seat, Server, http_get, program, runs_taffrail, wait_until};
 pub(crate) use skip::{needs, needs_etcdctl, skip};
+pub(crate) use tools::{go_module, needs_etcdutl, needs_go_session, needs_newest_etcdctl};
 pub(crate) use watch::{WatchStream, keys_of, showed};
 
 /// The longest that any single wait may last. It only turns a hang into a failure.
