@@ -11,7 +11,6 @@ use store::{OpenError, Store};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
-use crate::compactor;
 use crate::config::{Address, ETCD_VERSION, GIT_SHA, Listener, Settings, TAFFRAIL_VERSION};
 use crate::connection::{Entry, Role};
 use crate::core::{self, Core};
@@ -78,11 +77,6 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         store.clone(),
         settings.store.election,
         leaderless,
-    ));
-    tokio::spawn(compactor::run(
-        store.clone(),
-        settings.auto_compaction,
-        stopping_seen.clone(),
     ));
     let cores = cores(&store, &settings, &peers, &leaderless_seen, &stopping_seen);
     let placement = Arc::new(Placement::start(cores).map_err(Failure::Runtime)?);
@@ -258,8 +252,11 @@ fn cores(
     stopping: &watch::Receiver<bool>,
 ) -> Vec<Arc<Core>> {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
-    let shards: Arc<[Arc<Shard>]> = (0..count).map(|_| Shard::new()).collect();
+    let shards: Arc<[Arc<Shard>]> = (0..count)
+        .map(|_| Shard::new(settings.metrics_extensive))
+        .collect();
     let health = Arc::new(HealthCounts::default());
+    let features: Arc<[_]> = settings.feature_gates.clone().into();
     let (requests, answers) = (Backlog::of_requests(), Backlog::of_answers());
     shards
         .iter()
@@ -272,6 +269,8 @@ fn cores(
                 requests: requests.clone(),
                 answers: answers.clone(),
                 health: health.clone(),
+                features: features.clone(),
+                slow_request: settings.slow.request,
                 peers: peers.clone(),
                 leaderless: leaderless.clone(),
                 stopping: stopping.clone(),

@@ -24,8 +24,13 @@ pub(crate) struct Core {
     pub(crate) requests: Arc<Backlog>,
     /// Large answers not yet sent, of all runtimes.
     pub(crate) answers: Arc<Backlog>,
-    /// Outcomes of health checks, of all runtimes.
+    /// Outcomes of health checks and other rare events, of all runtimes.
     pub(crate) health: Arc<HealthCounts>,
+    /// Name, stage and state of every feature gate.
+    pub(crate) features: Arc<[(&'static str, &'static str, bool)]>,
+    /// A unary call that takes longer is worth a line in the log.
+    #[allow(dead_code, reason = "the line comes next")]
+    pub(crate) slow_request: Duration,
     /// The way to the other members.
     pub(crate) peers: Peers,
     /// How often this member has been without leader for [`LEADERLESS_ELECTIONS`] election timeouts.

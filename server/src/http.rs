@@ -35,13 +35,13 @@ pub(crate) async fn serve<B>(core: &Core, role: Role, request: &Request<B>) -> A
                 .copied()
                 .filter(|check| !query.excludes(check.name()))
                 .collect();
-            probe_answer(core, &chosen, query.verbose).await
+            probe_answer(core, probe_name(path), &chosen, query.verbose).await
         }
         (_, Some((checks, rest))) => match checks
             .iter()
             .find(|check| rest.strip_prefix('/') == Some(check.name()))
         {
-            Some(&check) => probe_answer(core, &[check], query.verbose).await,
+            Some(&check) => probe_answer(core, probe_name(path), &[check], query.verbose).await,
             None => not_found(),
         },
         _ => not_found(),
@@ -168,10 +168,21 @@ impl Check {
     }
 }
 
-async fn probe_answer(core: &Core, checks: &[Check], verbose: bool) -> Answer {
+/// The label `type` of a probe's metrics.
+fn probe_name(path: &str) -> &'static str {
+    if path.starts_with("/livez") {
+        "livez"
+    } else {
+        "readyz"
+    }
+}
+
+async fn probe_answer(core: &Core, probe: &'static str, checks: &[Check], verbose: bool) -> Answer {
     let mut results = Vec::with_capacity(checks.len());
     for check in checks {
-        results.push((check.name(), check.run(core).await));
+        let result = check.run(core).await;
+        core.health.check(probe, check.name(), result.is_ok());
+        results.push((check.name(), result));
     }
     let (status, text) = probe_text(&results, verbose);
     if status != StatusCode::OK {

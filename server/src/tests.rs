@@ -64,7 +64,7 @@ impl Member {
         .await;
         let (stopping, stopping_seen) = watch::channel(false);
         let (leaderless, leaderless_seen) = watch::channel(0);
-        let shard = Shard::new();
+        let shard = Shard::new(false);
         let core = Arc::new(Core {
             store: store.clone(),
             limits: ConnectionSettings {
@@ -78,6 +78,8 @@ impl Member {
             requests: Backlog::of_requests(),
             answers,
             health: Arc::new(HealthCounts::default()),
+            features: Arc::new([]),
+            slow_request: std::time::Duration::from_secs(1),
             peers: Peers::new(2 << 20),
             leaderless: leaderless_seen,
             stopping: stopping_seen.clone(),

@@ -157,7 +157,7 @@ impl World {
         let txn = self.relative_txn(txn);
         let expected = self.model.txn(&txn);
         if is_read_only(&txn) {
-            let plan = self.state.read_txn(&txn);
+            let plan = self.state.read_txn(&txn).map(|(plan, _)| plan);
             assert_eq!(
                 plan.map(|plan| {
                     let missing = plan.missing();

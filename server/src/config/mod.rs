@@ -156,6 +156,7 @@ impl Settings {
             max_request_bytes,
             max_txn_ops: usize::try_from(number(&raw, "max-txn-ops")).unwrap_or(usize::MAX),
             watch_progress_interval: progress_interval(&raw)?,
+            slow_apply: interval(&raw, "warning-apply-duration"),
             ..store::Settings::new(data_dir)
         };
         if max_request_bytes > REQUEST_BYTES_RECOMMENDED {

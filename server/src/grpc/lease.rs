@@ -12,6 +12,7 @@ use super::meter::RequestBody;
 use super::rpc::Rpc;
 use super::{Answering, answer, bidi_stream, requires_leader, status, unary};
 use crate::core::Core;
+use crate::metrics::StreamFailure;
 
 pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
     let store = &core.store;
@@ -52,7 +53,13 @@ fn renewals(
         let (core, mut requests) = state?;
         let request = match requests.message().await {
             Ok(request) => request?,
-            Err(error) => return Some((Err(status::translate(error)), None)),
+            Err(error) => {
+                if status::is_broken_message(&error) {
+                    let numbers = &core.shard.numbers;
+                    numbers.stream_failed(StreamFailure::ReceiveLease);
+                }
+                return Some((Err(status::translate(error)), None));
+            }
         };
         core.shard.message_received(Rpc::LeaseKeepAlive);
         match core.store.lease_keep_alive(request.id).await {

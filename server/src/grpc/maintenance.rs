@@ -33,6 +33,7 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
         }),
         // Space is reclaimed continuously: there is nothing to do, and etcd's answer has no header either.
         Rpc::Defragment => unary(core, request, move |_: DefragmentRequest| async {
+            let _timed = core.health.defragmentation();
             Ok(tonic::Response::new(DefragmentResponse::default()))
         }),
         Rpc::MoveLeader => unary(core, request, move |q: MoveLeaderRequest| async move {

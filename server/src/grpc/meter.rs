@@ -5,19 +5,26 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use store::shell::{Histogram, HistogramValue};
 use tonic::{Code, Status};
 
 use super::backlog::{Backlog, Held};
 use super::rpc::{Kind, Rpc};
+use crate::metrics::RuntimeNumbers;
 
 /// The counts of one runtime.
 pub(crate) struct Shard {
     rpcs: Box<[Counts]>,
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
+    /// How long calls took, where that is wanted.
+    handling: Option<Box<[Histogram]>>,
+    /// What else it counts.
+    pub(crate) numbers: RuntimeNumbers,
 }
 
 /// The counts of one RPC.
@@ -36,14 +43,23 @@ pub(crate) struct Totals {
     pub(crate) received: u64,
     pub(crate) sent: u64,
     pub(crate) handled: [u64; CODES.len()],
+    /// How long calls took, over [`HANDLING_BUCKETS_S`], where that is kept.
+    pub(crate) handling: Option<HistogramValue>,
 }
 
 impl Shard {
-    pub(crate) fn new() -> Arc<Shard> {
+    /// With `extensive` it keeps the times of calls as well.
+    pub(crate) fn new(extensive: bool) -> Arc<Shard> {
+        let times = || {
+            let times = Rpc::ALL.iter().map(|_| Histogram::over(&HANDLING_BUCKETS_S));
+            times.collect()
+        };
         Arc::new(Shard {
             rpcs: Rpc::ALL.iter().map(|_| Counts::default()).collect(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
+            handling: extensive.then(times),
+            numbers: RuntimeNumbers::default(),
         })
     }
 
@@ -55,6 +71,10 @@ impl Shard {
         totals.sent += counts.sent.load(Ordering::Relaxed);
         for (total, count) in totals.handled.iter_mut().zip(&counts.handled) {
             *total += count.load(Ordering::Relaxed);
+        }
+        if let Some(handling) = &self.handling {
+            let total = totals.handling.get_or_insert_default();
+            total.merge(&handling[rpc as usize].value());
         }
     }
 
@@ -85,6 +105,8 @@ impl Shard {
 pub(super) struct Call {
     shard: Arc<Shard>,
     rpc: Rpc,
+    /// Where the times of calls are kept.
+    began: Option<Instant>,
     ended: bool,
 }
 
@@ -92,6 +114,7 @@ impl Call {
     pub(super) fn start(shard: Arc<Shard>, rpc: Rpc) -> Call {
         shard.counts(rpc).started.fetch_add(1, Ordering::Relaxed);
         Call {
+            began: shard.handling.is_some().then(Instant::now),
             shard,
             rpc,
             ended: false,
@@ -105,6 +128,9 @@ impl Call {
         }
         let counts = self.shard.counts(self.rpc);
         counts.handled[code as usize].fetch_add(1, Ordering::Relaxed);
+        if let (Some(handling), Some(began)) = (&self.shard.handling, self.began) {
+            handling[self.rpc as usize].observe(began.elapsed());
+        }
         let (_, _, kind) = self.rpc.names();
         if kind != Kind::BidiStream {
             counts.received.fetch_add(1, Ordering::Relaxed);
@@ -273,6 +299,10 @@ pub(super) fn code_of(headers: &http::HeaderMap) -> Option<Code> {
 /// So much of a request may be there in part without being counted: most never touch a shared counter.
 const PART_BYTES_UNCOUNTED: usize = 8 << 10;
 
+/// Upper bounds of the buckets of calls' times in seconds: Prometheus' own.
+pub(crate) const HANDLING_BUCKETS_S: [f64; 11] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 /// gRPC's codes by number, under the names that Go gives them.
 pub(crate) const CODES: [&str; 17] = [
     "OK",
@@ -306,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_call_ends_once_and_a_dropped_one_is_cancelled() {
-        let shard = Shard::new();
+        let shard = Shard::new(true);
         let mut call = Call::start(shard.clone(), Rpc::Put);
         call.end(Code::Ok);
         drop(call);
@@ -321,6 +351,7 @@ mod tests {
             (1, 1)
         );
         assert_eq!(put.handled.iter().sum::<u64>(), 2);
+        assert_eq!(put.handling.map(|times| times.count()), Some(2));
         assert_eq!(totals(&shard, Rpc::Range).started, 0);
     }
 

@@ -50,10 +50,10 @@ pub(crate) async fn serve(core: Arc<Core>, request: Request<Incoming>) -> Respon
         }
     };
     let call = Call::start(core.shard.clone(), rpc);
-    if let Err(refusal) = gate(&core, request.headers()) {
+    let (_, _, kind) = rpc.names();
+    if let Err(refusal) = gate(&core, kind, request.headers()) {
         return finish(refusal.into_http(), call);
     }
-    let (_, _, kind) = rpc.names();
     let backlog = (kind != Kind::BidiStream).then(|| core.requests.clone());
     let request = request.map(|body| RequestBody::new(body, core.shard.clone(), backlog));
     let response = route(&core, rpc, request).await;
@@ -87,16 +87,17 @@ fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering
 }
 
 /// What is judged before the arguments are read.
-fn gate(core: &Core, headers: &HeaderMap) -> Result<(), Status> {
+fn gate(core: &Core, kind: Kind, headers: &HeaderMap) -> Result<(), Status> {
+    let version = headers.get("client-api-version");
+    let version = version.map(|version| std::str::from_utf8(version.as_bytes()));
+    let Ok(version) = version.transpose() else {
+        return Err(status::invalid_client_api_version());
+    };
+    core.shard.numbers.client(version, kind != Kind::Unary);
     if requires_leader(headers) && !core.store.has_leader() {
         return Err(status::no_leader());
     }
-    match headers.get("client-api-version") {
-        Some(version) if std::str::from_utf8(version.as_bytes()).is_err() => {
-            Err(status::invalid_client_api_version())
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Whether the caller wants an error rather than a wait when there is no leader.

@@ -151,6 +151,14 @@ pub(crate) fn not_supported(method: &str) -> Status {
     )
 }
 
+/// Whether a stream ended because of what its client sent, rather than because the client left.
+pub(crate) fn is_broken_message(error: &Status) -> bool {
+    matches!(
+        error.code(),
+        Code::Internal | Code::OutOfRange | Code::ResourceExhausted
+    )
+}
+
 /// What tonic reports in other words than gRPC for Go: a message above the limit is ResourceExhausted there.
 pub(crate) fn translate(status: Status) -> Status {
     let sizes = status

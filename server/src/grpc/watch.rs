@@ -7,6 +7,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures_util::Stream;
 use http::Request;
@@ -21,6 +22,7 @@ use super::meter::{RequestBody, Shard};
 use super::rpc::Rpc;
 use super::{Answering, bidi_stream, requires_leader, status};
 use crate::core::Core;
+use crate::metrics::{StreamFailure, WatchSend};
 
 pub(super) fn serve(core: &Arc<Core>, request: Request<RequestBody>) -> Answering<'_> {
     let requires_leader = requires_leader(request.headers());
@@ -38,6 +40,8 @@ struct Answers {
     /// Why the client's direction broke off.
     broken: oneshot::Receiver<Status>,
     shard: Arc<Shard>,
+    /// What was handed out last, and when.
+    sending: Option<(WatchSend, Instant)>,
 }
 
 impl Answers {
@@ -54,6 +58,7 @@ impl Answers {
             reader,
             broken,
             shard,
+            sending: None,
         }
     }
 }
@@ -68,9 +73,13 @@ impl Stream for Answers {
     type Item = Result<WatchResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some((sent, at)) = self.sending.take() {
+            self.shard.numbers.watch_sent(sent, at.elapsed());
+        }
         match self.responses.poll_recv(context) {
             Poll::Ready(Some(response)) => {
                 self.shard.message_sent(Rpc::Watch);
+                self.sending = Some((WatchSend::of(&response), Instant::now()));
                 return Poll::Ready(Some(Ok(response)));
             }
             // The store ends watches only when it stops.
@@ -98,6 +107,9 @@ async fn read(
             Ok(Some(request)) => request,
             Ok(None) => std::future::pending().await,
             Err(error) => {
+                if status::is_broken_message(&error) {
+                    shard.numbers.stream_failed(StreamFailure::ReceiveWatch);
+                }
                 let reason = match error.code() {
                     Code::Cancelled => status::watch_canceled(),
                     _ => status::translate(error),

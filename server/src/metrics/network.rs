@@ -3,11 +3,14 @@
 
 use prometheus::proto::MetricType;
 
-use super::Page;
+use store::shell::{HistogramValue, Metrics, TRANSFER_BUCKETS_S, TransferValues};
+use store::types::MemberId;
+
+use super::page::Page;
 use crate::peer::numbers::{Numbers, ROUND_TRIP_BUCKETS_S};
 use crate::peer::{PeerView, Peers};
 
-pub(super) fn add(page: &mut Page, peers: &Peers) {
+pub(super) fn add(page: &mut Page, peers: &Peers, metrics: &Metrics) {
     let Some(own) = peers.identity() else {
         return;
     };
@@ -21,6 +24,8 @@ pub(super) fn add(page: &mut Page, peers: &Peers) {
     add_round_trips(page, &peers);
     add_presence(page, &own, &peers);
     add_queues(page, &peers);
+    add_transfers(page, ("send", "To"), &metrics.snapshot_sends);
+    add_transfers(page, ("receive", "From"), &metrics.snapshot_receives);
 }
 
 fn add_counters(page: &mut Page, peers: &[(String, PeerView)]) {
@@ -43,9 +48,10 @@ fn add_round_trips(page: &mut Page, peers: &[(String, PeerView)]) {
         MetricType::HISTOGRAM,
     );
     for (id, peer) in peers {
-        let (counts, sum) = peer.numbers.round_trips();
-        if counts.iter().any(|&count| count > 0) {
-            family.add_histogram(&[("To", id)], &ROUND_TRIP_BUCKETS_S, &counts, sum);
+        let (buckets, sum) = peer.numbers.round_trips();
+        let times = HistogramValue { buckets, sum };
+        if times.count() > 0 {
+            family.add_histogram(&[("To", id)], &ROUND_TRIP_BUCKETS_S, &times);
         }
     }
     page.push_if_any(family);
@@ -67,6 +73,8 @@ fn add_presence(page: &mut Page, own: &str, peers: &[(String, PeerView)]) {
         "The total number of disconnected peers.",
         MetricType::COUNTER,
     );
+    // etcd counts the member itself.
+    known.add(&[("Local", own), ("Remote", own)], 1);
     for (id, peer) in peers {
         let labels = [("Local", own), ("Remote", id.as_str())];
         let is_active = peer.known.as_ref().is_some_and(|known| known.active);
@@ -101,6 +109,52 @@ fn add_queues(page: &mut Page, peers: &[(String, PeerView)]) {
         }
     }
     for family in [messages, bytes] {
+        page.push_if_any(family);
+    }
+}
+
+/// Snapshots to or from other members: a direction with the label of the member at the other end.
+fn add_transfers(
+    page: &mut Page,
+    (direction, label): (&str, &str),
+    transfers: &[(MemberId, TransferValues)],
+) {
+    let name = |what: &str| format!("etcd_network_snapshot_{direction}_{what}");
+    let mut successes = page.family(
+        &name("success"),
+        &format!("Total number of successful snapshot {direction}s"),
+        MetricType::COUNTER,
+    );
+    let mut failures = page.family(
+        &name("failures"),
+        &format!("Total number of snapshot {direction} failures"),
+        MetricType::COUNTER,
+    );
+    let mut in_flight = page.family(
+        &name("inflights_total"),
+        &format!("Total number of inflight snapshot {direction}s"),
+        MetricType::GAUGE,
+    );
+    let mut times = page.family(
+        &name("total_duration_seconds"),
+        &format!("Total latency distributions of v3 snapshot {direction}s"),
+        MetricType::HISTOGRAM,
+    );
+    for (peer, values) in transfers {
+        let peer = peer.to_string();
+        let labels = [(label, peer.as_str())];
+        if values.successes > 0 {
+            successes.add(&labels, values.successes);
+            times.add_histogram(&labels, &TRANSFER_BUCKETS_S, &values.took);
+        }
+        if values.failures > 0 {
+            failures.add(&labels, values.failures);
+        }
+        if values.successes + values.failures + values.in_flight > 0 {
+            in_flight.add(&labels, values.in_flight);
+        }
+    }
+    for family in [successes, failures, in_flight, times] {
         page.push_if_any(family);
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
+use super::page::Page;
+
 /// One reading of `/proc`.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(super) struct Process {
@@ -15,6 +17,11 @@ pub(super) struct Process {
     pub(super) started_s: f64,
     pub(super) open_descriptors: u64,
     pub(super) descriptors_max: u64,
+    pub(super) virtual_bytes_max: u64,
+    /// Of the network namespace, which is the process's own in a container.
+    pub(super) network_received_bytes: u64,
+    /// The same.
+    pub(super) network_sent_bytes: u64,
 }
 
 /// Reads it; what cannot be read is zero.
@@ -28,7 +35,70 @@ pub(super) fn read() -> Process {
     process.started_s += boot_time().as_secs_f64();
     process.open_descriptors = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
     process.descriptors_max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    process.virtual_bytes_max = getrlimit(Resource::As).current.unwrap_or(u64::MAX);
+    let network = fs::read_to_string("/proc/self/net/netstat").unwrap_or_default();
+    process.network_received_bytes = network_number(&network, "InOctets");
+    process.network_sent_bytes = network_number(&network, "OutOctets");
     process
+}
+
+pub(super) fn add(page: &mut Page) {
+    let process = read();
+    page.counter_s(
+        "process_cpu_seconds_total",
+        "Total user and system CPU time spent in seconds.",
+        process.cpu_s,
+    );
+    page.gauge(
+        "process_resident_memory_bytes",
+        "Resident memory size in bytes.",
+        process.resident_bytes as f64,
+    );
+    page.gauge(
+        "process_virtual_memory_bytes",
+        "Virtual memory size in bytes.",
+        process.virtual_bytes as f64,
+    );
+    page.gauge(
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+        process.started_s,
+    );
+    page.gauge(
+        "process_open_fds",
+        "Number of open file descriptors.",
+        process.open_descriptors as f64,
+    );
+    page.gauge(
+        "process_max_fds",
+        "Maximum number of open file descriptors.",
+        process.descriptors_max as f64,
+    );
+    page.gauge(
+        "os_fd_used",
+        "The number of used file descriptors.",
+        process.open_descriptors as f64,
+    );
+    page.gauge(
+        "os_fd_limit",
+        "The file descriptor limit.",
+        process.descriptors_max as f64,
+    );
+    page.gauge(
+        "process_virtual_memory_max_bytes",
+        "Maximum amount of virtual memory available in bytes.",
+        process.virtual_bytes_max as f64,
+    );
+    page.counter(
+        "process_network_receive_bytes_total",
+        "Number of bytes received by the process over the network.",
+        process.network_received_bytes,
+    );
+    page.counter(
+        "process_network_transmit_bytes_total",
+        "Number of bytes sent by the process over the network.",
+        process.network_sent_bytes,
+    );
 }
 
 /// Fields by their numbers in proc(5); the name in parentheses may hold anything, so they are counted after it.
@@ -51,6 +121,20 @@ fn parse_stat(stat: &str, ticks_per_s: u64, page_bytes: usize) -> Process {
         resident_bytes: field(24) * page_bytes as u64,
         ..Process::default()
     }
+}
+
+/// One number of the lines `IpExt:`, the first of which names what the second one tells.
+fn network_number(netstat: &str, name: &str) -> u64 {
+    let mut lines = netstat.lines().filter(|line| line.starts_with("IpExt:"));
+    let (Some(names), Some(numbers)) = (lines.next(), lines.next()) else {
+        return 0;
+    };
+    names
+        .split_ascii_whitespace()
+        .zip(numbers.split_ascii_whitespace())
+        .find(|(known, _)| *known == name)
+        .and_then(|(_, number)| number.parse().ok())
+        .unwrap_or(0)
 }
 
 fn boot_time() -> Duration {
@@ -76,6 +160,14 @@ mod tests {
             (10.0, 8192, 12288)
         );
         assert_eq!(parse_stat("", 100, 4096), Process::default());
+    }
+
+    #[test]
+    fn network_numbers_are_found_by_name() {
+        let netstat = "TcpExt: A B\nTcpExt: 1 2\nIpExt: InNoRoutes InOctets\nIpExt: 5 77\n";
+        assert_eq!(network_number(netstat, "InOctets"), 77);
+        assert_eq!(network_number(netstat, "OutOctets"), 0);
+        assert_eq!(network_number("", "InOctets"), 0);
     }
 
     #[test]

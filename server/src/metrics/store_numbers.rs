@@ -1,24 +1,18 @@
-//! What the store counts, under etcd's names. What etcd calls `_total` and shows as a gauge stays a gauge. Snapshots
-//! are counted over all members together, where etcd has one series for each.
+//! The store's gauges and counters, under etcd's names. What etcd calls `_total` and shows as a gauge stays a gauge.
 
 use prometheus::proto::MetricType;
 use proto::etcdserverpb::AlarmType;
-use store::shell::{DISK_BUCKETS_S, HistogramValue, Metrics, Status, TRANSFER_BUCKETS_S};
+use store::shell::{Metrics, Status};
 
-use super::Page;
+use super::page::Page;
 use crate::core::Core;
 
-pub(super) fn add(page: &mut Page, core: &Core) {
-    let metrics = core.store.metrics();
+pub(super) fn add(page: &mut Page, core: &Core, metrics: &Metrics) {
     for (name, help, value) in GAUGES {
-        page.gauge(name, help, value(&metrics));
+        page.gauge(name, help, value(metrics));
     }
     for (name, help, value) in COUNTERS {
-        page.counter(name, help, value(&metrics));
-    }
-    for (name, help, bounds, value) in HISTOGRAMS {
-        let value = value(&metrics);
-        page.histogram(name, help, bounds, &value.buckets, value.sum_s);
+        page.counter(name, help, value(metrics));
     }
     let status = core.store.status();
     let learner = f64::from(u8::from(status.is_learner));
@@ -42,38 +36,36 @@ pub(super) fn add(page: &mut Page, core: &Core) {
             1.0,
         );
     }
-    add_alarms(page, &status);
+    add_alarms(page, core, &status);
+    let mut features = page.family(
+        "etcd_server_feature_enabled",
+        "Whether or not a feature is enabled. 1 is enabled, 0 is not.",
+        MetricType::GAUGE,
+    );
+    for &(name, stage, enabled) in core.features.iter() {
+        features.add(&[("name", name), ("stage", stage)], u64::from(enabled));
+    }
+    page.push_if_any(features);
 }
 
 /// Absent before the first alarm, as in etcd.
-fn add_alarms(page: &mut Page, status: &Status) {
-    if status.alarms.is_empty() {
-        return;
-    }
+fn add_alarms(page: &mut Page, core: &Core, status: &Status) {
     let mut alarms = page.family(
         "etcd_debugging_server_alarms",
         "Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with \
          type of this alarm",
         MetricType::GAUGE,
     );
-    for alarm in &status.alarms {
-        let kind = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
-        let member = format!("{:x}", alarm.member_id);
-        alarms.add(&[("alarm_type", kind), ("server_id", &member)], 1);
+    for (member, kind, raised) in core.health.alarms(&status.alarms) {
+        let kind = AlarmType::try_from(kind).map_or("UNKNOWN", |kind| kind.as_str_name());
+        let member = format!("{member:x}");
+        alarms.add(&[("alarm_type", kind), ("server_id", &member)], u64::from(raised));
     }
-    page.push(alarms);
+    page.push_if_any(alarms);
 }
 
 /// Name, help and value.
 type Row<T> = (&'static str, &'static str, fn(&Metrics) -> T);
-/// A histogram's row: the same, with the bounds of its buckets.
-type HistogramRow = (
-    &'static str,
-    &'static str,
-    &'static [f64],
-    fn(&Metrics) -> &HistogramValue,
-);
-
 const GAUGES: &[Row<f64>] = &[
     (
         "etcd_server_has_leader",
@@ -118,7 +110,7 @@ const GAUGES: &[Row<f64>] = &[
     (
         "etcd_disk_wal_write_bytes_total",
         "Total number of bytes written in WAL.",
-        |m| m.wal_bytes as f64,
+        |m| m.wal_written_bytes as f64,
     ),
     (
         "etcd_debugging_mvcc_current_revision",
@@ -154,19 +146,34 @@ const GAUGES: &[Row<f64>] = &[
         |m| m.pending_events as f64,
     ),
     (
-        "etcd_network_snapshot_send_inflights_total",
-        "Total number of inflight snapshot sends",
-        |m| m.snapshot_sends.in_flight as f64,
-    ),
-    (
-        "etcd_network_snapshot_receive_inflights_total",
-        "Total number of inflight snapshot receives",
-        |m| m.snapshot_receives.in_flight as f64,
-    ),
-    (
         "etcd_server_snapshot_apply_in_progress_total",
         "1 if the server is applying the incoming snapshot. 0 if none.",
         |m| m.snapshots_applying as f64,
+    ),
+    (
+        "etcd_mvcc_db_open_read_transactions",
+        "The number of currently open read transactions",
+        |m| m.open_reads as f64,
+    ),
+    (
+        "etcd_debugging_mvcc_total_put_size_in_bytes",
+        "The total size of put kv pairs seen by this member.",
+        |m| m.tally.put_bytes as f64,
+    ),
+    (
+        "etcd_debugging_mvcc_db_compaction_last",
+        "The unix time of the last db compaction. Resets to 0 on start.",
+        |m| m.compacted_at_s as f64,
+    ),
+    (
+        "etcd_debugging_auth_revision",
+        "The current revision of auth store.",
+        |_| AUTH_REVISION,
+    ),
+    (
+        "taffrail_wal_bytes",
+        "Bytes of the log that are kept for a restart.",
+        |m| m.wal_bytes as f64,
     ),
     (
         "taffrail_leases",
@@ -192,49 +199,54 @@ const COUNTERS: &[Row<u64>] = &[
         |m| m.slow_read_indexes,
     ),
     (
+        "etcd_server_read_indexes_failed_total",
+        "The total number of failed read indexes seen.",
+        |m| m.failed_read_indexes,
+    ),
+    (
+        "etcd_server_heartbeat_send_failures_total",
+        "The total number of leader heartbeat send failures (likely overloaded from slow disk).",
+        |m| m.late_heartbeats,
+    ),
+    (
+        "etcd_server_slow_apply_total",
+        "The total number of slow apply requests (likely overloaded from slow disk).",
+        |m| m.slow_applies,
+    ),
+    (
+        "etcd_server_learner_promote_successes",
+        "The total number of successful learner promotions while this member is leader.",
+        |_| LEARNERS_PROMOTED,
+    ),
+    (
+        "etcd_debugging_mvcc_db_compaction_keys_total",
+        "Total number of db keys compacted.",
+        |m| m.compacted_revisions,
+    ),
+    (
         "etcd_mvcc_put_total",
         "Total number of puts seen by this member.",
-        |m| m.puts,
+        |m| m.tally.puts,
     ),
     (
         "etcd_mvcc_delete_total",
         "Total number of deletes seen by this member.",
-        |m| m.deletes,
+        |m| m.tally.deletes,
     ),
     (
         "etcd_mvcc_range_total",
         "Total number of ranges seen by this member.",
-        |m| m.ranges,
+        |m| m.tally.ranges,
     ),
     (
         "etcd_mvcc_txn_total",
         "Total number of txns seen by this member.",
-        |m| m.txns,
+        |m| m.tally.txns,
     ),
     (
         "etcd_debugging_mvcc_events_total",
         "Total number of events sent by this member.",
         |m| m.events,
-    ),
-    (
-        "etcd_network_snapshot_send_success",
-        "Total number of successful snapshot sends",
-        |m| m.snapshot_sends.successes,
-    ),
-    (
-        "etcd_network_snapshot_send_failures",
-        "Total number of snapshot send failures",
-        |m| m.snapshot_sends.failures,
-    ),
-    (
-        "etcd_network_snapshot_receive_success",
-        "Total number of successful snapshot receives",
-        |m| m.snapshot_receives.successes,
-    ),
-    (
-        "etcd_network_snapshot_receive_failures",
-        "Total number of snapshot receive failures",
-        |m| m.snapshot_receives.failures,
     ),
     (
         "etcd_debugging_lease_granted_total",
@@ -258,29 +270,7 @@ const COUNTERS: &[Row<u64>] = &[
     ),
 ];
 
-const HISTOGRAMS: &[HistogramRow] = &[
-    (
-        "etcd_disk_wal_fsync_duration_seconds",
-        "The latency distributions of fsync called by WAL.",
-        &DISK_BUCKETS_S,
-        |m| &m.wal_fsync,
-    ),
-    (
-        "etcd_disk_backend_commit_duration_seconds",
-        "The latency distributions of commit called by backend.",
-        &DISK_BUCKETS_S,
-        |m| &m.backend_commit,
-    ),
-    (
-        "etcd_network_snapshot_send_total_duration_seconds",
-        "Total latency distributions of v3 snapshot sends",
-        &TRANSFER_BUCKETS_S,
-        |m| &m.snapshot_sends.took,
-    ),
-    (
-        "etcd_network_snapshot_receive_total_duration_seconds",
-        "Total latency distributions of v3 snapshot receives",
-        &TRANSFER_BUCKETS_S,
-        |m| &m.snapshot_receives.took,
-    ),
-];
+/// The revision of an auth store that was never changed.
+const AUTH_REVISION: f64 = 1.0;
+/// Learners cannot be promoted yet.
+const LEARNERS_PROMOTED: u64 = 0;

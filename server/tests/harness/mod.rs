@@ -12,7 +12,6 @@
 
 mod client;
 mod cluster;
-pub(crate) mod frames;
 mod ledger;
 mod ports;
 mod proxy;

@@ -24,23 +24,13 @@ impl State {
         }
         let mut txn = self.mvcc.begin();
         let response = put(&mut txn, &mut self.lessor, request, entry_len);
-        let committed = txn.commit();
-        Ok(Outcome {
-            response: Response::Put(response),
-            committed,
-            leases: Vec::new(),
-        })
+        Ok(Outcome::written(Response::Put(response), txn))
     }
 
     pub(super) fn delete_range(&mut self, request: &DeleteRangeRequest) -> Outcome {
         let mut txn = self.mvcc.begin();
         let response = delete_range(&mut txn, &mut self.lessor, request);
-        let committed = txn.commit();
-        Outcome {
-            response: Response::DeleteRange(response),
-            committed,
-            leases: Vec::new(),
-        }
+        Outcome::written(Response::DeleteRange(response), txn)
     }
 
     pub(super) fn compact(&mut self, request: CompactionRequest) -> Result<Outcome, RequestError> {
@@ -58,6 +48,9 @@ pub(super) fn put(
     request: PutRequest,
     entry_len: usize,
 ) -> PutResponse {
+    if looks_back(&request) {
+        txn.count_read();
+    }
     let (mut value, mut id) = (request.value, LeaseId(request.lease));
     if request.ignore_value || request.ignore_lease {
         // An earlier delete of the same transaction may have taken the key after the checks (one up to the end of
@@ -86,6 +79,11 @@ pub(super) fn put(
     }
 }
 
+/// Whether a put asks for the state before it.
+pub(super) fn looks_back(request: &PutRequest) -> bool {
+    request.prev_kv || request.ignore_value || request.ignore_lease
+}
+
 /// Deletes within a transaction; the keys leave their leases.
 pub(super) fn delete_range(
     txn: &mut WriteTxn<'_>,
@@ -93,6 +91,9 @@ pub(super) fn delete_range(
     request: &DeleteRangeRequest,
 ) -> DeleteRangeResponse {
     let range = KeyRange::new(request.key.clone(), request.range_end.clone());
+    if request.prev_kv {
+        txn.count_read();
+    }
     let deleted = txn.delete_range(&range);
     for kv in deleted.iter().filter(|kv| kv.lease != 0) {
         lessor.detach(LeaseId(kv.lease), &kv.key);

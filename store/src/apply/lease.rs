@@ -20,9 +20,8 @@ impl State {
             error: String::new(),
         };
         Ok(Outcome {
-            response: Response::LeaseGrant(response),
-            committed: None,
             leases: vec![LeaseEvent::Granted { id, ttl_s }],
+            ..Outcome::of(Response::LeaseGrant(response))
         })
     }
 
@@ -43,15 +42,12 @@ impl State {
         for key in keys {
             txn.delete_range(&KeyRange::single(key));
         }
-        let committed = txn.commit();
-        let response = LeaseRevokeResponse {
+        let mut outcome = Outcome::written(Response::None, txn);
+        outcome.response = Response::LeaseRevoke(LeaseRevokeResponse {
             header: self.header(),
-        };
-        Ok(Outcome {
-            response: Response::LeaseRevoke(response),
-            committed,
-            leases: vec![LeaseEvent::Revoked { id }],
-        })
+        });
+        outcome.leases.push(LeaseEvent::Revoked { id });
+        Ok(outcome)
     }
 
     pub(super) fn lease_checkpoint(&mut self, request: &LeaseCheckpointRequest) -> Outcome {

@@ -10,6 +10,7 @@
 mod check;
 mod cluster;
 mod gate;
+mod kind;
 mod kv;
 mod lease;
 mod plan;
@@ -26,13 +27,14 @@ pub use check::{
     check_delete, check_put, check_range, check_txn, cost_of_delete, cost_of_grant, cost_of_put, cost_of_txn,
     is_read_only, is_serializable,
 };
+pub use kind::RequestKind;
 pub use plan::TxnPlan;
 
 use crate::alarm::Alarms;
 use crate::error::RequestError;
 use crate::lease::Lessor;
 use crate::membership::Membership;
-use crate::mvcc::Mvcc;
+use crate::mvcc::{Mvcc, Tally, WriteTxn};
 use crate::types::{Index, LeaseId, MemberId, ProposalId, SharedRevision, Term};
 
 /// Everything that the log has decided so far.
@@ -74,6 +76,10 @@ pub struct Applied {
     pub committed: Option<SharedRevision>,
     /// What it did to leases, for the leader's deadlines.
     pub leases: Vec<LeaseEvent>,
+    /// What it asked for; `None` for the entry by which a leader begins its term.
+    pub kind: Option<RequestKind>,
+    /// What it did, for the metrics.
+    pub tally: Tally,
 }
 
 /// The answer to a replicated request. Headers hold the revision only.
@@ -127,6 +133,7 @@ struct Outcome {
     response: Response,
     committed: Option<SharedRevision>,
     leases: Vec<LeaseEvent>,
+    tally: Tally,
 }
 
 impl State {
@@ -191,7 +198,7 @@ impl State {
         self.applied = entry.index;
         self.term = entry.term;
         if entry.data.is_empty() {
-            return Applied::new(entry.index, None, Ok(Outcome::nothing()));
+            return Applied::new(entry.index, (None, None), Ok(Outcome::nothing()));
         }
         let request = InternalRaftRequest::decode(entry.data.clone())
             .unwrap_or_else(|error| panic!("entry {} cannot be read: {error}", entry.index));
@@ -200,12 +207,13 @@ impl State {
             boot: p.boot,
             counter: p.counter,
         });
+        let kind = RequestKind::of(&request);
         let outcome = self.dispatch(request, entry.data.len());
-        Applied::new(entry.index, proposal, outcome)
+        Applied::new(entry.index, (proposal, Some(kind)), outcome)
     }
 
     /// Answers a transaction that only reads, without the log.
-    pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnPlan, RequestError> {
+    pub fn read_txn(&self, request: &TxnRequest) -> Result<(TxnPlan, Tally), RequestError> {
         txn::read(&self.mvcc, &self.lessor, request)
     }
 
@@ -251,26 +259,26 @@ impl State {
 }
 
 impl Applied {
-    fn new(index: Index, proposal: Option<ProposalId>, outcome: Result<Outcome, RequestError>) -> Self {
-        match outcome {
-            Ok(Outcome {
-                response,
-                committed,
-                leases,
-            }) => Applied {
-                index,
-                proposal,
-                response: Ok(response),
-                committed,
-                leases,
-            },
-            Err(error) => Applied {
-                index,
-                proposal,
-                response: Err(error),
-                committed: None,
-                leases: Vec::new(),
-            },
+    fn new(
+        index: Index,
+        (proposal, kind): (Option<ProposalId>, Option<RequestKind>),
+        outcome: Result<Outcome, RequestError>,
+    ) -> Self {
+        let (response, rest) = match outcome {
+            Ok(mut outcome) => {
+                let response = std::mem::replace(&mut outcome.response, Response::None);
+                (Ok(response), outcome)
+            }
+            Err(error) => (Err(error), Outcome::nothing()),
+        };
+        Applied {
+            index,
+            proposal,
+            response,
+            committed: rest.committed,
+            leases: rest.leases,
+            kind,
+            tally: rest.tally,
         }
     }
 }
@@ -285,6 +293,17 @@ impl Outcome {
             response,
             committed: None,
             leases: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Ends a transaction; `response` is what it came to.
+    fn written(response: Response, txn: WriteTxn<'_>) -> Self {
+        let tally = txn.tally().ended();
+        Outcome {
+            committed: txn.commit(),
+            tally,
+            ..Self::of(response)
         }
     }
 }

@@ -277,7 +277,7 @@ impl World {
             return vec![format!("not proposed: {error}")];
         }
         if let Some(txn) = request.txn.as_ref().filter(|txn| is_read_only(txn)) {
-            return match self.state.read_txn(txn) {
+            return match self.state.read_txn(txn).map(|(plan, _)| plan) {
                 Ok(plan) => show_txn(&plan.finish(&BTreeMap::new())),
                 Err(error) => vec![format!("error: {error}")],
             };

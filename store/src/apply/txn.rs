@@ -18,16 +18,22 @@ use super::plan::{OpPlan, TxnPlan};
 use super::{Outcome, Response, State, kv};
 use crate::error::RequestError;
 use crate::lease::Lessor;
-use crate::mvcc::{Live, Mvcc, RangePlan, WriteTxn, check_arguments};
+use crate::mvcc::{Live, Mvcc, RangePlan, Tally, WriteTxn, check_arguments};
 use crate::types::{KeyRange, LeaseId};
 
 /// Which branch each transaction on the chosen path takes, in pre-order.
 struct Path {
     taken: Vec<bool>,
+    /// Compares judged.
+    reads: u64,
 }
 
 /// A path being followed.
-struct Steps<'a>(slice::Iter<'a, bool>);
+struct Steps<'a> {
+    taken: slice::Iter<'a, bool>,
+    /// Looks at the state before the transaction.
+    reads: u64,
+}
 
 /// Applies a transaction of the log.
 pub(super) fn apply(
@@ -36,7 +42,9 @@ pub(super) fn apply(
     entry_len: usize,
 ) -> Result<Outcome, RequestError> {
     let path = Path::of(&state.mvcc, &request);
-    check(&state.mvcc, &state.lessor, &request, &mut path.steps())?;
+    let mut checked = path.steps();
+    check(&state.mvcc, &state.lessor, &request, &mut checked)?;
+    let judged = Tally::of_reads(path.reads + checked.reads);
     let mut run = Run {
         txn: state.mvcc.begin(),
         lessor: &mut state.lessor,
@@ -44,16 +52,17 @@ pub(super) fn apply(
     };
     let mut plan = run.txn(request, &mut path.steps());
     plan.header.revision = run.txn.revision();
-    let committed = run.txn.commit();
-    Ok(Outcome {
-        response: Response::Txn(plan),
-        committed,
-        leases: Vec::new(),
-    })
+    let mut outcome = Outcome::written(Response::Txn(plan), run.txn);
+    outcome.tally += judged;
+    Ok(outcome)
 }
 
 /// Answers a transaction without writes.
-pub(super) fn read(mvcc: &Mvcc, lessor: &Lessor, request: &TxnRequest) -> Result<TxnPlan, RequestError> {
+pub(super) fn read(
+    mvcc: &Mvcc,
+    lessor: &Lessor,
+    request: &TxnRequest,
+) -> Result<(TxnPlan, Tally), RequestError> {
     assert!(
         is_read_only(request),
         "a transaction with writes belongs in the log"
@@ -61,30 +70,38 @@ pub(super) fn read(mvcc: &Mvcc, lessor: &Lessor, request: &TxnRequest) -> Result
     let path = Path::of(mvcc, request);
     check(mvcc, lessor, request, &mut path.steps())?;
     let succeeded = path.steps().next();
-    let ops = branch(request, succeeded)
+    let ops: Vec<_> = branch(request, succeeded)
         .iter()
         .map(|op| read_op(mvcc, op))
         .collect();
+    let tally = Tally::of_reads(path.reads + ops.len() as u64);
     let header = ResponseHeader {
         revision: mvcc.current(),
         ..ResponseHeader::default()
     };
-    Ok(TxnPlan {
+    let plan = TxnPlan {
         header,
         succeeded,
         ops,
-    })
+    };
+    Ok((plan, tally))
 }
 
 impl Path {
     fn of(mvcc: &Mvcc, request: &TxnRequest) -> Self {
-        let mut path = Path { taken: Vec::new() };
+        let mut path = Path {
+            taken: Vec::new(),
+            reads: 0,
+        };
         path.judge(mvcc, request);
         path
     }
 
     fn judge(&mut self, mvcc: &Mvcc, request: &TxnRequest) {
-        let succeeded = request.compare.iter().all(|compare| holds(mvcc, compare));
+        let succeeded = request.compare.iter().all(|compare| {
+            self.reads += 1;
+            holds(mvcc, compare)
+        });
         self.taken.push(succeeded);
         for op in branch(request, succeeded) {
             if let Some(Op::RequestTxn(nested)) = &op.request {
@@ -94,7 +111,10 @@ impl Path {
     }
 
     fn steps(&self) -> Steps<'_> {
-        Steps(self.taken.iter())
+        Steps {
+            taken: self.taken.iter(),
+            reads: 0,
+        }
     }
 }
 
@@ -102,7 +122,7 @@ impl Steps<'_> {
     /// Whether the next transaction on the path succeeds.
     fn next(&mut self) -> bool {
         *self
-            .0
+            .taken
             .next()
             .expect("the path was judged on the same transaction")
     }
@@ -201,7 +221,10 @@ fn check(
     for op in branch(request, steps.next()) {
         match &op.request {
             Some(Op::RequestRange(range)) => check_range(mvcc, range)?,
-            Some(Op::RequestPut(put)) => check_put(mvcc, lessor, put)?,
+            Some(Op::RequestPut(put)) => {
+                steps.reads += u64::from(kv::looks_back(put));
+                check_put(mvcc, lessor, put)?;
+            }
             Some(Op::RequestTxn(nested)) => check(mvcc, lessor, nested, steps)?,
             Some(Op::RequestDeleteRange(_)) => {}
             None => return Err(RequestError::KeyNotFound),

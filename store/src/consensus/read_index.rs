@@ -78,17 +78,13 @@ impl<T> ReadRounds<T> {
         self.running.is_none() && !self.waiting.is_empty()
     }
 
-    /// Gives up a round that began before `deadline`; its readers wait for the next one. Returns whether there was
-    /// such a round.
-    pub fn give_up(&mut self, deadline: Instant) -> bool {
-        match self.running.take_if(|round| round.began < deadline) {
-            Some(mut round) => {
-                round.readers.append(&mut self.waiting);
-                self.waiting = round.readers;
-                true
-            }
-            None => false,
-        }
+    /// Gives up a round that began before `deadline`; its readers wait for the next one. Returns the context of such a
+    /// round.
+    pub fn give_up(&mut self, deadline: Instant) -> Option<u64> {
+        let mut round = self.running.take_if(|round| round.began < deadline)?;
+        round.readers.append(&mut self.waiting);
+        self.waiting = round.readers;
+        Some(round.context)
     }
 
     /// The round of `context` has its index. A context given up is ignored.
@@ -185,8 +181,8 @@ mod tests {
         let mut rounds = ReadRounds::new(1);
         rounds.join("a");
         rounds.begin(Instant(0));
-        assert!(!rounds.give_up(Instant(0)));
-        assert!(rounds.give_up(Instant(1)));
+        assert!(rounds.give_up(Instant(0)).is_none());
+        assert!(rounds.give_up(Instant(1)).is_some());
         assert_eq!(rounds.begin(Instant(2)), Some(2));
         rounds.confirm(1, Index(1));
         let mut out = Vec::new();

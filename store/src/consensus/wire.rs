@@ -82,6 +82,12 @@ impl RaftMessage {
         self.from == sender.0 || passed_on.iter().any(|kind| *kind as i32 == self.kind)
     }
 
+    /// Whether it is the leader's sign of life.
+    #[must_use]
+    pub fn is_heartbeat(&self) -> bool {
+        self.kind == MessageType::MsgHeartbeat as i32
+    }
+
     /// Whether it brings new entries from the leader.
     #[must_use]
     pub fn brings_entries(&self) -> bool {

@@ -22,6 +22,7 @@ mod key_index;
 mod read;
 mod recent;
 mod restore;
+mod tally;
 mod write;
 
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ pub use hash::{HashKv, HashPlan, KeepSet, KvHash};
 pub use read::{RangePlan, RangeScan, check_arguments};
 pub use recent::Recent;
 pub use restore::Restore;
+pub use tally::Tally;
 pub use write::WriteTxn;
 
 use crate::error::RequestError;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use proto::etcdserverpb::RangeRequest;
 use proto::mvccpb::KeyValue;
 
-use super::Mvcc;
 use super::read::{RangePlan, RangeScan};
+use super::{Mvcc, Tally};
 use crate::error::RequestError;
 use crate::types::{Change, CommittedRevision, KeyRange, LeaseId, Revision, SharedRevision};
 
@@ -22,6 +22,7 @@ pub struct WriteTxn<'a> {
     mvcc: &'a mut Mvcc,
     changes: Vec<Change>,
     previous: Vec<Option<KeyValue>>,
+    tally: Tally,
 }
 
 impl<'a> WriteTxn<'a> {
@@ -30,7 +31,19 @@ impl<'a> WriteTxn<'a> {
             mvcc,
             changes: Vec::new(),
             previous: Vec::new(),
+            tally: Tally::default(),
         }
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// A state before this transaction was looked at for its caller.
+    pub fn count_read(&mut self) {
+        self.tally.ranges += 1;
     }
 
     /// The revision that an answer's header shows at this point: the new one once something has changed.
@@ -48,6 +61,8 @@ impl<'a> WriteTxn<'a> {
     /// Puts `value` (see [`own`](super::own)) under `key`, which is copied if it is new. Returns the state just
     /// before, this transaction's own changes included.
     pub fn put(&mut self, key: Bytes, value: Bytes, lease: LeaseId) -> Option<KeyValue> {
+        self.tally.puts += 1;
+        self.tally.put_bytes += (key.len() + value.len()) as u64;
         let revision = self.next();
         let (before, kv, again) = self.mvcc.index.change(key, |key, slot| {
             let again = slot.revision().main == revision.main;
@@ -78,6 +93,7 @@ impl<'a> WriteTxn<'a> {
 
     /// Deletes every live key of `range` and returns their states just before, in key order.
     pub fn delete_range(&mut self, range: &KeyRange) -> Vec<KeyValue> {
+        self.tally.deletes += 1;
         let Some(bounds) = range.bounds() else {
             return Vec::new();
         };
@@ -112,7 +128,8 @@ impl<'a> WriteTxn<'a> {
     }
 
     /// Reads with the changes made so far, at the revision they will have.
-    pub fn range(&self, request: &RangeRequest) -> Result<RangePlan, RequestError> {
+    pub fn range(&mut self, request: &RangeRequest) -> Result<RangePlan, RequestError> {
+        self.count_read();
         let mut scan = RangeScan::at_current(self.mvcc, request, self.revision())?;
         let done = scan.step(self.mvcc, usize::MAX);
         assert!(done, "a scan without a limit ends");

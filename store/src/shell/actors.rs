@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -75,7 +75,8 @@ impl LogWriter {
         events: UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
-        shared.published.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+        let disk = &shared.published.disk;
+        disk.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
         let spares = jobs.clone();
         let thread = thread::Builder::new()
             .name("taffrail-log".to_owned())
@@ -145,17 +146,11 @@ impl LogThread {
                     LogJob::Close => open = false,
                 }
             }
-            let began = Instant::now();
-            if let Err(error) = write_batch(&mut self.wal, &batch, covered) {
+            if let Err(error) = self.write(&batch, covered) {
                 fatal(&self.shared, "writing the log", &error);
                 return;
             }
             if !batch.is_empty() {
-                self.shared.published.wal_sync.observe(began.elapsed());
-                self.shared
-                    .published
-                    .wal_bytes
-                    .store(self.wal.bytes(), Ordering::Relaxed);
                 // The receiver is gone once the driver has ended.
                 let _ = events.send(Event::Persisted(number));
             }
@@ -163,6 +158,31 @@ impl LogThread {
                 self.make_spare();
             }
         }
+    }
+
+    fn write(&mut self, batch: &[wal::Append], covered: Option<Index>) -> Result<(), wal::WalError> {
+        let numbers = &self.shared.published.disk;
+        if !batch.is_empty() {
+            let began = Instant::now();
+            let mut took = Duration::ZERO;
+            self.wal.append_with(batch, |bytes| {
+                took = began.elapsed();
+                let bytes = bytes as u64;
+                numbers.wal_written_bytes.fetch_add(bytes, Ordering::Relaxed);
+            })?;
+            numbers.wal_write.observe(took);
+            numbers.wal_sync.observe(began.elapsed().saturating_sub(took));
+        }
+        if let Some(index) = covered {
+            let released = self.wal.release(index)?;
+            tracing::info!(
+                index = index.0,
+                released,
+                "the log before the snapshot is released"
+            );
+        }
+        numbers.wal_bytes.store(self.wal.bytes(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Has the next segment made: zeroing it takes far longer than a sync, which nobody should wait for.
@@ -197,21 +217,6 @@ impl LogThread {
             tracing::warn!(%error, "the next log segment cannot be prepared");
         }
     }
-}
-
-fn write_batch(wal: &mut Wal, batch: &[wal::Append], covered: Option<Index>) -> Result<(), wal::WalError> {
-    if !batch.is_empty() {
-        wal.append(batch)?;
-    }
-    if let Some(index) = covered {
-        let released = wal.release(index)?;
-        tracing::info!(
-            index = index.0,
-            released,
-            "the log before the snapshot is released"
-        );
-    }
-    Ok(())
 }
 
 /// The checkpoint writer's mailbox.
@@ -284,7 +289,7 @@ fn write_state(
                         return;
                     }
                 };
-                shared.published.checkpoint.observe(began.elapsed());
+                shared.published.disk.checkpoint.observe(began.elapsed());
                 tracing::debug!(?stats, applied = checkpoint.applied.0, "checkpoint written");
                 flushes.written(stats.bytes);
                 let dead_pending = store.dead_pending();
@@ -360,7 +365,7 @@ impl Flushes {
 /// Bytes of checkpoints after which the working copy is flushed.
 const FLUSH_BYTES: usize = 32 << 20;
 /// How long a checkpoint stays without a flush.
-const FLUSH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
+const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Begins a snapshot file on a thread of its own, which reads the working copy as it is now.
 fn start_snapshot(
@@ -379,7 +384,12 @@ fn start_snapshot(
         .name("taffrail-snap".to_owned())
         .spawn(move || {
             let _vital = Vital::new(&on_thread, "the snapshot writer");
+            let began = Instant::now();
             let written = snapshots::write(&disk, &dir, &on_thread, &stored, &job);
+            if written.is_ok() {
+                let numbers = &on_thread.published.disk;
+                numbers.snapshot_file.observe(began.elapsed());
+            }
             // Whoever waits for the event may want to replace what this holds.
             drop(stored);
             report_snapshot(&on_thread, job.applied, written, &results);

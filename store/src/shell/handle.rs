@@ -22,11 +22,12 @@ use super::open_error::OpenError;
 use super::reads::{self, RangeStream};
 use super::settings::Settings;
 use super::shared::Shared;
+use super::slow::TimedCall;
 use super::status::{self, Status};
 use super::streams::{self, WatchRequests, WatchResponses};
 use crate::apply::{
-    Response, check_delete, check_put, check_range, check_txn, cost_of_put, cost_of_txn, is_read_only,
-    is_serializable,
+    RequestKind, Response, check_delete, check_put, check_range, check_txn, cost_of_put, cost_of_txn,
+    is_read_only, is_serializable,
 };
 use crate::env::{NoPeers, Transport};
 use crate::error::{Error, RequestError, Unavailable};
@@ -84,11 +85,16 @@ impl Store {
     /// linearizable read without a quorum.
     pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
         check_range(&request)?;
-        self.shared.published.ranges.fetch_add(1, Ordering::Relaxed);
-        if !request.serializable {
-            self.read_index().await?;
-        }
-        reads::range(&self.shared, &request).await
+        let call = TimedCall::begin(&self.shared, RequestKind::Range);
+        let result = async {
+            if !request.serializable {
+                self.read_index().await?;
+            }
+            reads::range(&self.shared, &request).await
+        };
+        let result = result.await;
+        call.ended_range(&request, &result);
+        result
     }
 
     /// Reads keys as a stream of chunks of one revision.
@@ -111,7 +117,6 @@ impl Store {
         };
         match self.propose(request).await? {
             Response::Put(mut response) => {
-                self.shared.published.puts.fetch_add(1, Ordering::Relaxed);
                 self.shared.complete(&mut response.header);
                 Ok(response)
             }
@@ -131,7 +136,6 @@ impl Store {
         };
         match self.propose(request).await? {
             Response::DeleteRange(mut response) => {
-                self.shared.published.deletes.fetch_add(1, Ordering::Relaxed);
                 self.shared.complete(&mut response.header);
                 Ok(response)
             }
@@ -146,12 +150,17 @@ impl Store {
     pub async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
         self.check_space(cost_of_txn(&request)).await?;
         check_txn(&request, self.shared.settings.max_txn_ops)?;
-        self.shared.published.txns.fetch_add(1, Ordering::Relaxed);
         if is_read_only(&request) {
-            if !is_serializable(&request) {
-                self.read_index().await?;
-            }
-            return reads::read_txn(&self.shared, &request).await;
+            let call = TimedCall::begin(&self.shared, RequestKind::ReadonlyTxn);
+            let result = async {
+                if !is_serializable(&request) {
+                    self.read_index().await?;
+                }
+                reads::read_txn(&self.shared, &request).await
+            };
+            let result = result.await;
+            call.ended_read_txn(&request, &result);
+            return result;
         }
         let request = InternalRaftRequest {
             txn: Some(request),
@@ -336,6 +345,7 @@ impl Store {
             return Err(Unavailable::Stopped.into());
         }
         self.back_pressure().await?;
+        let call = TimedCall::begin(shared, RequestKind::of(&request));
         let counter = shared.counter.fetch_add(1, Ordering::Relaxed);
         request.proposal = Some(proto::etcdserverpb::ProposalId {
             member: shared.member.0,
@@ -353,12 +363,15 @@ impl Store {
             .into());
         }
         let _permit = Permit::take(shared, data.len())?;
-        self.ask(|answer| Command::Propose {
+        let answered = self.ask(|answer| Command::Propose {
             counter,
             data,
             answer,
-        })
-        .await
+        });
+        let answered = answered.await;
+        // That the request was refused is an answer too.
+        call.ended(!matches!(answered, Err(Error::Unavailable(_))));
+        answered
     }
 
     /// Slows writers down while the checkpoint lags, more the further it lags, and stops them at the hard limit.

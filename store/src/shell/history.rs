@@ -154,6 +154,7 @@ fn previous(
 
 /// HashKV, see the etcd reference 1.5.
 pub(super) async fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKvResponse, Error> {
+    let began = shared.clock.now();
     let (current, plan, pin) = {
         let state = shared.state.read();
         let plan = state.mvcc.hash_plan(revision)?;
@@ -180,6 +181,8 @@ pub(super) async fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashK
             }
         }
     };
+    let took = shared.clock.now().since(began);
+    shared.published.disk.hash_revision.observe(took);
     Ok(HashKvResponse {
         header: Some(shared.header(current)),
         hash: hashed.hash,

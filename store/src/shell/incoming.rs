@@ -177,7 +177,7 @@ impl Incoming {
         tracing::info!(
             from = %key.from, index = chunk.index, bytes = chunk.total_bytes, "receiving a snapshot"
         );
-        self.shared.published.snapshots_received.begin();
+        self.shared.published.snapshots_received.with(key.from).begin();
         self.current = Some(Transfer {
             key,
             index: Index(chunk.index),
@@ -206,7 +206,8 @@ impl Incoming {
             Stage::Receiving(Some(copy)) => self.discarded.push(copy),
             Stage::Receiving(None) | Stage::Checking => {}
         }
-        self.shared.published.snapshots_received.give_up();
+        let numbers = &self.shared.published.snapshots_received;
+        numbers.with(transfer.key.from).give_up();
     }
 
     /// Hands out the next piece of work, unless one is under way.
@@ -279,7 +280,8 @@ impl Incoming {
         transfer.stage = Stage::Deciding;
         transfer.heard = now;
         let numbers = &self.shared.published;
-        numbers.snapshots_received.end(true, now.since(transfer.began));
+        let received = numbers.snapshots_received.with(transfer.key.from);
+        received.end(true, now.since(transfer.began));
         numbers.snapshots_applying.fetch_add(1, Ordering::Relaxed);
         tracing::info!(from = %transfer.key.from, index = transfer.index.0, "a snapshot has arrived whole");
         out.push(Action::Received(Box::new(Received {
@@ -327,6 +329,7 @@ impl Incoming {
         self.shared
             .published
             .snapshots_received
+            .with(transfer.key.from)
             .end(false, now.since(transfer.began));
         self.end(Standing::Failed, now, out);
     }
@@ -345,13 +348,10 @@ impl Incoming {
         match transfer.stage {
             Stage::Receiving(_) => {
                 if now.since(transfer.heard) >= SILENCE_MAX {
-                    tracing::warn!(from = %transfer.key.from, "a snapshot is given up: its sender is silent");
+                    let from = transfer.key.from;
+                    tracing::warn!(%from, "a snapshot is given up: its sender is silent");
                     self.drop_current();
-                    self.shared
-                        .published
-                        .snapshots_received
-                        .failures
-                        .fetch_add(1, Ordering::Relaxed);
+                    self.shared.published.snapshots_received.with(from).fail();
                     self.work_on(out);
                 }
             }

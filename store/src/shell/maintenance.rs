@@ -90,6 +90,8 @@ pub(super) struct Maintenance {
     hashing: usize,
     /// Some of what the compaction under way gave up is gone: it will leave no hash.
     hash_spoilt: bool,
+    /// When the first step of the compaction under way was made.
+    compaction_began: Option<Instant>,
     changed_leases: BTreeSet<LeaseId>,
     next_checkpoint: Instant,
     /// Bytes of log when the newest snapshot file was begun, or what was left after it let go of some.
@@ -116,6 +118,7 @@ impl Maintenance {
             dead_pending: 0,
             hashing: 0,
             hash_spoilt: false,
+            compaction_began: None,
             changed_leases: BTreeSet::new(),
             next_checkpoint: Instant::default(),
             log_bytes_at_snapshot: 0,
@@ -150,6 +153,7 @@ impl Maintenance {
         self.dead.clear();
         self.dead_pending = 0;
         self.hash_spoilt = false;
+        self.compaction_began = None;
         self.changed_leases.clear();
         self.compaction_settled = state.mvcc.compaction().is_none();
         self.replacing += 1;
@@ -165,7 +169,7 @@ impl Maintenance {
         let published = &self.shared.published;
         published.backend_bytes.store(disk_bytes, Ordering::Relaxed);
         // The snapshot file is as good as one written here, and the log begins after it.
-        self.log_bytes_at_snapshot = published.wal_bytes.load(Ordering::Relaxed);
+        self.log_bytes_at_snapshot = published.disk.wal_bytes.load(Ordering::Relaxed);
     }
 
     /// Whether a compaction has steps to do that may be done now.
@@ -193,6 +197,7 @@ impl Maintenance {
         if !self.compacting() {
             return None;
         }
+        let began = self.shared.clock.now();
         let mut state = self.shared.state.write();
         let compaction = state.mvcc.compaction().cloned();
         let step = state
@@ -200,8 +205,12 @@ impl Maintenance {
             .compaction_step(self.shared.settings.limits.compaction_step_keys);
         drop(state);
         self.compaction_settled = false;
+        let begun = *self.compaction_began.get_or_insert(began);
+        self.count_step(began, step.dead.len());
         self.dead.extend(step.dead);
         let finished = compaction.filter(|_| step.done)?;
+        self.compaction_began = None;
+        self.count_compaction(begun);
         if std::mem::take(&mut self.hash_spoilt) {
             return None;
         }
@@ -212,6 +221,23 @@ impl Maintenance {
             revision,
             pin: Pin::new(&self.shared, revision),
         })
+    }
+
+    fn count_step(&self, began: Instant, removed: usize) {
+        let numbers = &self.shared.published.disk;
+        numbers
+            .compaction_step
+            .observe(self.shared.clock.now().since(began));
+        numbers
+            .compacted_revisions
+            .fetch_add(removed as u64, Ordering::Relaxed);
+    }
+
+    fn count_compaction(&self, began: Instant) {
+        let numbers = &self.shared.published.disk;
+        numbers.compaction.observe(self.shared.clock.now().since(began));
+        let unix_s = self.shared.clock.unix_ms() / 1000;
+        numbers.compacted_at_s.store(unix_s, Ordering::Relaxed);
     }
 
     /// The hash asked for by a compaction's last step is computed; `None` where its history was replaced meanwhile.
@@ -324,7 +350,7 @@ impl Maintenance {
         if self.snapshot_due() {
             self.snapshot_under_way = true;
             self.snapshot_wanted = false;
-            self.log_bytes_at_snapshot = self.shared.published.wal_bytes.load(Ordering::Relaxed);
+            self.log_bytes_at_snapshot = self.shared.published.disk.wal_bytes.load(Ordering::Relaxed);
             self.next_snapshot = Some(Box::new(snapshot(&state)));
         }
         let dead = if self.holds_dead(&state) {
@@ -380,7 +406,7 @@ impl Maintenance {
     /// A snapshot is due when the log since the last one outgrows the state. It begins with a checkpoint, which
     /// brings the working copy to exactly one applied index.
     fn snapshot_due(&mut self) -> bool {
-        let log_bytes = self.shared.published.wal_bytes.load(Ordering::Relaxed);
+        let log_bytes = self.shared.published.disk.wal_bytes.load(Ordering::Relaxed);
         let state_bytes = self.shared.published.backend_bytes.load(Ordering::Relaxed);
         let limit = self.shared.settings.limits.snapshot_log_bytes.max(state_bytes);
         // Released segments make the log shorter than it was when the last snapshot was begun.

@@ -29,6 +29,7 @@ use self::snapshots::Installing;
 use super::command::{Answered, Command};
 use super::pending::{Overdue, Pending};
 use super::shared::{Pin, Shared};
+use super::slow::ApplyWatch;
 use super::transfers::{self, Received, Transfers};
 use crate::apply::{Applied, CommittedEntry, Response, State};
 use crate::consensus::{Append, Committed, Effect, Input, Node, ReadRounds, Role};
@@ -372,6 +373,7 @@ impl Member {
         let own_term = self.node.role().term;
         let led = entries.iter().any(|entry| entry.term == own_term);
         let mut done = Vec::with_capacity(entries.len());
+        let mut watched = ApplyWatch::new(&self.shared);
         let compacted;
         {
             let mut state = self.shared.state.write();
@@ -382,13 +384,16 @@ impl Member {
                     index: entry.index,
                     data: entry.data,
                 };
-                done.push(state.apply(&entry));
+                let applied = state.apply(&entry);
+                watched.applied(&entry.data, &applied);
+                done.push(applied);
             }
             self.shared
                 .published
                 .revision
                 .store(state.mvcc.current(), Ordering::Relaxed);
         }
+        watched.end();
         self.applied = last;
         self.node.step(Input::Applied(last));
         self.shared.published.applied.store(last.0, Ordering::Relaxed);
@@ -448,6 +453,7 @@ impl Member {
         }
         if !role.is_leader {
             self.transfers.stop_sending();
+            self.forget_heartbeats();
         }
         if role.leader.0 != before && role.leader.0 != 0 {
             self.leader_changed(now);

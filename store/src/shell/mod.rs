@@ -11,7 +11,7 @@
 //! | `bootstrap.rs`, `founding.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
 //! | `transfers.rs`, `outgoing.rs`, `incoming.rs` | snapshot files from member to member |
 //! | `install.rs` | a snapshot from the leader in place of the state |
-//! | `shared.rs`, `command.rs`, `envelope.rs`, `pending.rs`, `settings.rs`, `metrics.rs` | what these share |
+//! | `shared.rs`, `command.rs`, `envelope.rs`, `pending.rs`, `settings.rs`, `metrics.rs`, `histogram.rs`, `slow.rs`, `text.rs` | what these share |
 //!
 //! This is the only room that names tokio or holds a lock that actors do not know of.
 
@@ -23,6 +23,7 @@ mod driver;
 mod envelope;
 mod founding;
 mod handle;
+mod histogram;
 mod history;
 mod incoming;
 mod install;
@@ -39,18 +40,26 @@ mod settings;
 mod shared;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod slow;
 mod snapshots;
 mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod transfers;
 
 pub use bootstrap::has_data;
 pub use handle::Store;
-pub use metrics::{DISK_BUCKETS_S, HistogramValue, Metrics, TRANSFER_BUCKETS_S, TransferValues};
+pub use histogram::{
+    APPLY_BUCKETS_S, BACKUP_BUCKETS_S, COMPACTION_BUCKETS_S, DEFRAG_BUCKETS_S, DISK_BUCKETS_S,
+    HASH_BUCKETS_S, Histogram, HistogramValue, INDEX_PAUSE_BUCKETS_S, PAUSE_BUCKETS_S, TRANSFER_BUCKETS_S,
+    TTL_BUCKETS_S,
+};
+pub use metrics::{Metrics, OutcomeValues, TransferValues};
 pub use open_error::OpenError;
 pub use reads::RangeStream;
 pub use settings::{ClusterState, Join, Limits, Settings};
+pub use slow::go_duration;
 pub use status::Status;
 pub use streams::{WatchRequests, WatchResponses};

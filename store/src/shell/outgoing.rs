@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -274,7 +273,7 @@ impl Outgoing {
         );
         transfer.began = now;
         transfer.stage = Stage::Sending(sending);
-        self.shared.published.snapshots_sent.begin();
+        self.shared.published.snapshots_sent.with(to).begin();
         self.read_on(to, out);
     }
 
@@ -471,11 +470,11 @@ impl Outgoing {
         let Some(transfer) = self.transfers.remove(&to) else {
             return;
         };
-        let numbers = &self.shared.published.snapshots_sent;
+        let numbers = self.shared.published.snapshots_sent.with(to);
         if matches!(transfer.stage, Stage::Sending(_)) {
             numbers.end(delivered, now.since(transfer.began));
         } else if !delivered {
-            numbers.failures.fetch_add(1, Ordering::Relaxed);
+            numbers.fail();
         }
         if !delivered {
             self.resting.insert(to, now + REST_AFTER_FAILURE);
@@ -488,7 +487,7 @@ impl Outgoing {
         if let Some(transfer) = self.transfers.remove(&to)
             && matches!(transfer.stage, Stage::Sending(_))
         {
-            self.shared.published.snapshots_sent.give_up();
+            self.shared.published.snapshots_sent.with(to).give_up();
         }
     }
 }

@@ -12,12 +12,26 @@ use super::handle::Store;
 use super::shared::{Pin, Shared};
 use crate::apply::{TxnPlan, check_range};
 use crate::error::{Error, RequestError, Unavailable};
-use crate::mvcc::{RangePlan, RangeScan};
+use crate::mvcc::{RangePlan, RangeScan, Tally};
 use crate::types::Revision;
 
 /// Serves a range from this member's state.
 pub(super) async fn range(shared: &Arc<Shared>, request: &RangeRequest) -> Result<RangeResponse, Error> {
-    scan(shared, request, Counting::All).await
+    timed_scan(shared, request, Counting::All).await
+}
+
+async fn timed_scan(
+    shared: &Arc<Shared>,
+    request: &RangeRequest,
+    counting: Counting,
+) -> Result<RangeResponse, Error> {
+    let began = shared.clock.now();
+    let result = scan(shared, request, counting).await;
+    let numbers = shared.published.calls.own();
+    numbers.read(Tally::of_reads(1));
+    let took = shared.clock.now().since(began);
+    numbers.ranges.observe(result.is_ok(), took);
+    result
 }
 
 /// Whether a scan goes on to the range's end for `count` once it has all the keys that it may return.
@@ -84,7 +98,8 @@ fn begin(
 pub(super) async fn read_txn(shared: &Arc<Shared>, request: &TxnRequest) -> Result<TxnResponse, Error> {
     let (plan, pin) = {
         let state = shared.state.read();
-        let plan = state.read_txn(request)?;
+        let (plan, tally) = state.read_txn(request)?;
+        shared.published.calls.own().read(tally);
         let pin = (!plan.missing().is_empty()).then(|| Pin::new(shared, state.mvcc.compacted()));
         (plan, pin)
     };
@@ -215,7 +230,7 @@ impl RangeStream {
             ..self.request.clone()
         };
         // The range was counted at the beginning; visiting all the rest for each chunk would be quadratic.
-        let mut chunk = scan(&self.store.shared, &page, Counting::Nothing).await?;
+        let mut chunk = timed_scan(&self.store.shared, &page, Counting::Nothing).await?;
         if let Some(left) = &mut chunks.left {
             *left -= chunk.kvs.len() as i64;
         }

@@ -65,6 +65,8 @@ pub struct Settings {
     pub max_txn_ops: usize,
     /// Silence after which a watcher that asked for it hears of progress; up to 10 % jitter is added.
     pub watch_progress_interval: Duration,
+    /// A request whose apply, or a read that, takes longer is worth a line in the log.
+    pub slow_apply: Duration,
     /// Limits of queues and buffers.
     pub limits: Limits,
 }
@@ -158,6 +160,7 @@ impl Settings {
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             watch_progress_interval: Duration::from_secs(600),
+            slow_apply: Duration::from_millis(100),
             limits: Limits::default(),
         }
     }

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::command::Command;
 use super::member::HistoryRequest;
+use super::metrics::{ApplyNumbers, ByThread, CallNumbers, DiskNumbers, LeaseTtls, Transferred};
 use super::settings::Settings;
 use crate::apply::State;
 use crate::backend::RevisionStore;
@@ -131,26 +132,26 @@ pub(super) struct Published {
     pub(super) pending: AtomicUsize,
     pub(super) pending_bytes: AtomicUsize,
     pub(super) failed: AtomicU64,
-    pub(super) puts: AtomicU64,
-    pub(super) deletes: AtomicU64,
-    pub(super) ranges: AtomicU64,
-    pub(super) txns: AtomicU64,
-    pub(super) read_rounds_given_up: AtomicU64,
+    pub(super) calls: ByThread<CallNumbers>,
+    pub(super) applies: ApplyNumbers,
+    pub(super) slow_applies: AtomicU64,
+    pub(super) slow_read_indexes: AtomicU64,
+    pub(super) failed_read_indexes: AtomicU64,
+    pub(super) late_heartbeats: AtomicU64,
     pub(super) leases_granted: AtomicU64,
     pub(super) leases_revoked: AtomicU64,
     pub(super) leases_renewed: AtomicU64,
     pub(super) leases_expired: AtomicU64,
+    pub(super) lease_ttls: LeaseTtls,
     pub(super) watchers: AtomicU64,
     pub(super) watch_streams: AtomicU64,
     pub(super) slow_watchers: AtomicU64,
     pub(super) pending_events: AtomicU64,
     pub(super) events: AtomicU64,
     pub(super) backend_bytes: AtomicU64,
-    pub(super) wal_sync: super::metrics::Histogram,
-    pub(super) checkpoint: super::metrics::Histogram,
-    pub(super) wal_bytes: AtomicU64,
-    pub(super) snapshots_sent: super::metrics::TransferNumbers,
-    pub(super) snapshots_received: super::metrics::TransferNumbers,
+    pub(super) disk: DiskNumbers,
+    pub(super) snapshots_sent: Transferred,
+    pub(super) snapshots_received: Transferred,
     pub(super) snapshots_applying: AtomicU64,
 }
 
@@ -280,6 +281,11 @@ impl Pins {
             .lock()
             .first_key_value()
             .is_none_or(|(oldest, _)| *oldest >= compacted)
+    }
+
+    /// How many reads are under way.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().values().sum()
     }
 }
 

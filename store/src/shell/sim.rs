@@ -231,6 +231,7 @@ impl SimMember {
         let (events_in, events) = mpsc::unbounded_channel();
         shared
             .published
+            .disk
             .wal_bytes
             .store(wal.bytes(), std::sync::atomic::Ordering::Relaxed);
         actors.member.plant(bugs);
@@ -435,6 +436,7 @@ impl SimMember {
         }
         self.shared
             .published
+            .disk
             .wal_bytes
             .store(self.wal.bytes(), std::sync::atomic::Ordering::Relaxed);
         self.release();

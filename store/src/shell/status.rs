@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use proto::etcdserverpb::{AlarmMember, AlarmType, ResponseHeader};
 
 use super::handle::Store;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, add_calls};
 use super::shared::Shared;
 use crate::env::Instant;
 use crate::types::{Index, MemberId, Term};
@@ -75,7 +75,8 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
     let (db_size, db_size_in_use) = sizes(shared, state.mvcc.live_bytes());
     let published = &shared.published;
     let load = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
-    Metrics {
+    let disk = &published.disk;
+    let mut metrics = Metrics {
         has_leader: load(&published.leader) != 0,
         is_leader: published.is_leader.load(Ordering::Relaxed),
         leader_changes: load(&published.leader_changes),
@@ -86,6 +87,7 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         quota_bytes: shared.settings.quota_bytes.unwrap_or(0),
         db_size,
         db_size_in_use,
+        open_reads: shared.pins.len() as u64,
         current_revision: state.mvcc.current(),
         compact_revision: state.mvcc.compacted(),
         keys: state.mvcc.keys() as u64,
@@ -94,23 +96,36 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         slow_watchers: load(&published.slow_watchers),
         pending_events: load(&published.pending_events),
         events: load(&published.events),
-        puts: load(&published.puts),
-        deletes: load(&published.deletes),
-        ranges: load(&published.ranges),
-        txns: load(&published.txns),
+        slow_applies: load(&published.slow_applies),
         leases: state.lessor.len() as u64,
         leases_granted: load(&published.leases_granted),
         leases_revoked: load(&published.leases_revoked),
         leases_renewed: load(&published.leases_renewed),
         leases_expired: load(&published.leases_expired),
-        wal_fsync: published.wal_sync.value(),
-        backend_commit: published.checkpoint.value(),
-        wal_bytes: load(&published.wal_bytes),
-        slow_read_indexes: load(&published.read_rounds_given_up),
-        snapshot_sends: published.snapshots_sent.value(),
-        snapshot_receives: published.snapshots_received.value(),
+        lease_ttls: published.lease_ttls.0.value(),
+        wal_fsync: disk.wal_sync.value(),
+        wal_write: disk.wal_write.value(),
+        wal_written_bytes: load(&disk.wal_written_bytes),
+        wal_bytes: load(&disk.wal_bytes),
+        backend_commit: disk.checkpoint.value(),
+        snapshot_file: disk.snapshot_file.value(),
+        hash_revision: disk.hash_revision.value(),
+        compaction: disk.compaction.value(),
+        compaction_step: disk.compaction_step.value(),
+        compaction_apply: disk.compaction_apply.value(),
+        compacted_revisions: load(&disk.compacted_revisions),
+        compacted_at_s: load(&disk.compacted_at_s),
+        slow_read_indexes: load(&published.slow_read_indexes),
+        failed_read_indexes: load(&published.failed_read_indexes),
+        late_heartbeats: load(&published.late_heartbeats),
+        snapshot_sends: published.snapshots_sent.values(),
+        snapshot_receives: published.snapshots_received.values(),
         snapshots_applying: load(&published.snapshots_applying),
-    }
+        ..Metrics::default()
+    };
+    drop(state);
+    add_calls(&mut metrics, &published.calls, &published.applies);
+    metrics
 }
 
 /// Bytes that the state takes, and those in use; the former is never less than the latter, and never 0.

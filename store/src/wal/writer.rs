@@ -176,7 +176,7 @@ impl Wal {
         wal.tidy_folder(beyond.iter().map(|found| found.sequence))?;
         // A batch of its own, synced before any other of the generation: were the number used twice, records of
         // a torn batch of the first use could verify inside one of the second.
-        wal.write(0, true, |_| {})?;
+        wal.write(0, true, |_| {}, |_| {})?;
         Ok((wal, replay))
     }
 
@@ -186,6 +186,14 @@ impl Wal {
     /// # Panics
     /// Where the entries leave a gap: what would be written could not be read again.
     pub fn append(&mut self, parts: &[Append]) -> Result<(), WalError> {
+        self.append_with(parts, |_| {})
+    }
+
+    /// As [`Wal::append`]; `written` is told of the bytes once they are written and before they are synced.
+    ///
+    /// # Panics
+    /// As [`Wal::append`].
+    pub fn append_with(&mut self, parts: &[Append], written: impl FnOnce(usize)) -> Result<(), WalError> {
         if self.poisoned {
             return Err(WalError::Poisoned {
                 path: self.dir.clone(),
@@ -225,13 +233,14 @@ impl Wal {
         if body == 0 {
             return Ok(());
         }
-        self.write(body, false, |encoder| {
+        let records = |encoder: &mut Encoder<'_>| {
             for part in parts {
                 part.restart.iter().for_each(|restart| encoder.restart(*restart));
                 part.hard_state.iter().for_each(|state| encoder.hard_state(state));
                 part.entries.iter().for_each(|entry| encoder.entry(entry));
             }
-        })?;
+        };
+        self.write(body, false, records, written)?;
         self.last = last;
         self.hard_state = hard_state;
         Ok(())
@@ -377,6 +386,7 @@ impl Wal {
         body: u64,
         with_state: bool,
         records: impl FnOnce(&mut Encoder<'_>),
+        written: impl FnOnce(usize),
     ) -> Result<(), WalError> {
         let bytes = batch_bytes(body + STATE_BYTES);
         if bytes > BATCH_BYTES_MAX {
@@ -385,9 +395,9 @@ impl Wal {
                 max: BATCH_BYTES_MAX,
             });
         }
-        let written = self.try_write(body, with_state, records);
-        self.poisoned |= written.is_err();
-        written
+        let result = self.try_write(body, with_state, records, written);
+        self.poisoned |= result.is_err();
+        result
     }
 
     fn try_write(
@@ -395,6 +405,7 @@ impl Wal {
         body: u64,
         with_state: bool,
         records: impl FnOnce(&mut Encoder<'_>),
+        written: impl FnOnce(usize),
     ) -> Result<(), WalError> {
         let empty = self.offset == HEADER_BYTES as u64;
         let body = if with_state { body + STATE_BYTES } else { body };
@@ -419,6 +430,7 @@ impl Wal {
         self.file
             .write_at(self.offset, &self.buffer)
             .map_err(|e| io_error("write", &path())(e))?;
+        written(self.buffer.len());
         self.file.sync_data().map_err(|e| io_error("sync", &path())(e))?;
         self.offset += self.buffer.len() as u64;
         self.synced = LogOffset {

@@ -266,6 +266,8 @@ impl Member {
                     .published
                     .leases_granted
                     .fetch_add(1, Ordering::Relaxed);
+                let ttls = &self.shared.published.lease_ttls.0;
+                ttls.observe_count(u64::try_from(ttl_s).unwrap_or(0));
                 self.expiry.granted(id, ttl_s, now);
             }
             LeaseEvent::Revoked { id } => {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -12,6 +13,7 @@ use crate::consensus::RaftMessage;
 use crate::env::{Class, Instant};
 use crate::shell::envelope::{Body, Envelope, Known, Recover};
 use crate::shell::shared::Shared;
+use crate::shell::slow;
 use crate::types::MemberId;
 
 /// What is remembered of them.
@@ -24,6 +26,8 @@ pub(super) struct Peers {
     /// Senders of an older incarnation that were told of.
     outdated: BTreeSet<(MemberId, u64)>,
     next_recovery: Instant,
+    /// When each was sent its last heartbeat while this member leads.
+    heartbeats: BTreeMap<MemberId, Instant>,
     /// Until when the first election may be hastened.
     first_election_until: Option<Instant>,
 }
@@ -198,7 +202,35 @@ impl Member {
 
     pub(super) fn send_raft(&mut self, message: RaftMessage) {
         let (to, class) = (message.to(), message.class());
+        if message.is_heartbeat() {
+            self.note_heartbeat(to);
+        }
         self.send(to, class, Body::Raft(message));
+    }
+
+    /// A leader that is late with its heartbeats has not been given the time, or the disk, that it needs.
+    fn note_heartbeat(&mut self, to: MemberId) {
+        let (now, heartbeat) = (self.shared.clock.now(), self.shared.settings.heartbeat);
+        let expected = 2 * heartbeat;
+        let before = self.peers.heartbeats.insert(to, now);
+        let took = before.map_or(Duration::ZERO, |before| now.since(before));
+        if took <= expected {
+            return;
+        }
+        tracing::warn!(
+            %to,
+            "heartbeat-interval" = slow::go_duration(heartbeat),
+            "expected-duration" = slow::go_duration(expected),
+            "exceeded-duration" = slow::go_duration(took.saturating_sub(expected)),
+            "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk"
+        );
+        let late = &self.shared.published.late_heartbeats;
+        late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whoever leads anew owes nothing from before.
+    pub(super) fn forget_heartbeats(&mut self) {
+        self.peers.heartbeats.clear();
     }
 
     pub(super) fn send(&mut self, to: MemberId, class: Class, body: Body) {
@@ -220,6 +252,6 @@ impl Member {
 }
 
 /// How often a member that has lost its disk asks for a snapshot.
-const RECOVERY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
+const RECOVERY_INTERVAL: Duration = Duration::from_millis(500);
 /// How long after the start the first election may be hastened, as etcd.
-const FIRST_ELECTION_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+const FIRST_ELECTION_MAX: Duration = Duration::from_secs(5);

@@ -7,6 +7,7 @@ use super::{Input, Member};
 use crate::env::Instant;
 use crate::error::Unavailable;
 use crate::shell::command::Answer;
+use crate::shell::slow;
 use crate::types::{Index, MemberId};
 
 /// Somebody waiting for a read index, and since when.
@@ -38,11 +39,12 @@ impl Member {
 
     /// Gives up a round that nobody answers: its readers join the next.
     pub(super) fn give_up_round(&mut self, now: Instant) {
-        if self.reads.give_up(now - READ_ROUND_MAX) {
-            self.shared
-                .published
-                .read_rounds_given_up
-                .fetch_add(1, Ordering::Relaxed);
+        if let Some(context) = self.reads.give_up(now - READ_ROUND_MAX) {
+            tracing::warn!(
+                "sent-request-id" = context,
+                "retry-timeout" = slow::go_duration(READ_ROUND_MAX),
+                "waiting for ReadIndex response took too long, retrying"
+            );
         }
     }
 
@@ -68,6 +70,10 @@ impl Member {
     pub(super) fn leader_changed(&mut self, now: Instant) {
         let mut readers = std::mem::take(&mut self.readers);
         self.reads.take_all(&mut readers);
+        if !readers.is_empty() {
+            let failed = &self.shared.published.failed_read_indexes;
+            failed.fetch_add(1, Ordering::Relaxed);
+        }
         for reader in readers.drain(..) {
             match reader.goal {
                 Goal::Read(answer) => drop(answer.send(Err(Unavailable::LeaderChanged.into()))),
@@ -85,6 +91,14 @@ impl Member {
         let mut readers = std::mem::take(&mut self.readers);
         self.reads
             .take_expired(|reader| reader.since < deadline, &mut readers);
+        if !readers.is_empty() {
+            tracing::warn!(
+                timeout = slow::go_duration(self.shared.settings.request_timeout()),
+                "timed out waiting for read index response (local node might have slow network)"
+            );
+            let slow = &self.shared.published.slow_read_indexes;
+            slow.fetch_add(1, Ordering::Relaxed);
+        }
         for reader in readers.drain(..) {
             fail(reader.goal, Unavailable::Timeout);
         }

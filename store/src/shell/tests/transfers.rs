@@ -245,12 +245,18 @@ impl Link {
     }
 
     fn in_flight(&self) -> (u64, u64, u64) {
-        let load = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
+        let sum = |transfers: &crate::shell::metrics::Transferred| {
+            transfers
+                .values()
+                .iter()
+                .map(|(_, values)| values.in_flight)
+                .sum()
+        };
         let (leader, follower) = (&self.leader.one.member.shared, &self.follower.one.member.shared);
         (
-            load(&leader.published.snapshots_sent.in_flight),
-            load(&follower.published.snapshots_received.in_flight),
-            load(&follower.published.snapshots_applying),
+            sum(&leader.published.snapshots_sent),
+            sum(&follower.published.snapshots_received),
+            follower.published.snapshots_applying.load(Ordering::Relaxed),
         )
     }
 }
@@ -279,10 +285,14 @@ fn a_snapshot_arrives_as_it_was_sent() {
     link.settle();
     assert_eq!(link.leader.outcomes, [true]);
     assert_eq!(link.in_flight(), (0, 0, 0));
-    let sent = link.leader.one.store().metrics().snapshot_sends;
-    let received = link.follower.one.store().metrics().snapshot_receives;
+    let (sent, received) = (
+        link.leader.one.store().metrics().snapshot_sends,
+        link.follower.one.store().metrics().snapshot_receives,
+    );
+    let ((to, sent), (from, received)) = (&sent[0], &received[0]);
+    assert_eq!((*from, *to), (LEADER, FOLLOWER));
     assert_eq!((sent.successes, sent.failures, received.successes), (1, 0, 1));
-    assert_eq!(sent.took.buckets.iter().sum::<u64>(), 1);
+    assert_eq!(sent.took.count(), 1);
 }
 
 #[test]
