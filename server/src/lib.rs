@@ -5,7 +5,6 @@
 //! | `config` | flags and environment, resolved and validated |
 //! | `bootstrap`, `shutdown` | the ordered start and stop |
 //! | `connection`, `placement` | a client's connection, and which runtime serves it |
-//! | `tls` | handshakes on either port |
 //! | `peer` | the other members: transport, handshake, joining |
 //! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
@@ -33,8 +32,6 @@ mod peer;
 mod placement;
 mod shutdown;
 mod tcp_proxy;
-#[allow(dead_code, reason = "the listeners and the peers come to it one by one")]
-mod tls;
 
 /// Runs the program named by `args` (the first is the program's own name) to its exit code.
 #[must_use]

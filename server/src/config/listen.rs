@@ -50,13 +50,6 @@ pub(crate) struct TlsSettings {
     pub(crate) self_signed_years: u32,
     /// Names of which a client's certificate must have one; any if empty.
     pub(crate) allowed_hostnames: Vec<String>,
-    /// The same for its common name.
-    pub(crate) allowed_names: Vec<String>,
-    /// Certificates need not be good for the address that they come from; only peers' are held to that.
-    pub(crate) skip_address_check: bool,
-    /// What is shown where this side dials, if another certificate than where it is dialed.
-    pub(crate) client_cert_file: Option<PathBuf>,
-    pub(crate) client_key_file: Option<PathBuf>,
     /// Names of cipher suites in Go's spelling; our own choice if empty.
     pub(crate) cipher_suites: Vec<String>,
     pub(crate) min_version: TlsVersion,
