@@ -11,6 +11,7 @@ use store::{OpenError, Store};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
+use crate::compactor;
 use crate::config::{Address, ETCD_VERSION, GIT_SHA, Listener, Settings, TAFFRAIL_VERSION};
 use crate::connection::{Entry, Role};
 use crate::core::{self, Core};
@@ -77,6 +78,11 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         store.clone(),
         settings.store.election,
         leaderless,
+    ));
+    tokio::spawn(compactor::run(
+        store.clone(),
+        settings.auto_compaction,
+        stopping_seen.clone(),
     ));
     let cores = cores(&store, &settings, &peers, &leaderless_seen, &stopping_seen);
     let placement = Arc::new(Placement::start(cores).map_err(Failure::Runtime)?);

@@ -22,6 +22,7 @@ use crate::core::{Core, raised};
 use crate::grpc;
 use crate::grpc::meter::AnswerBody;
 use crate::http;
+use crate::listen::{Calls, Guarded, OpenCall};
 
 /// What a listener serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +56,9 @@ pub(crate) async fn serve(core: Arc<Core>, entry: Entry, stream: TcpStream) {
     }
     let mut stopping = core.stopping.clone();
     let builder = builder(core.limits);
-    let handler = service_fn(move |request| dispatch(core.clone(), entry, request));
+    let calls = Calls::default();
+    let stream = Guarded::new(stream, Some(core.limits.ping_min_interval), calls.clone());
+    let handler = service_fn(move |request| dispatch(core.clone(), entry, calls.open(), request));
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), handler));
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -95,14 +98,19 @@ fn builder(limits: ConnectionSettings) -> Builder<TokioExecutor> {
 fn dispatch(
     core: Arc<Core>,
     entry: Entry,
+    call: OpenCall,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<AnyBody>, Infallible>> {
+) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
     if matches!(entry.role, Role::Client | Role::ClientGrpc) && is_grpc(&request) {
-        Either::Left(async move { Ok(grpc::serve(core, request).await.map(AnyBody::Grpc)) })
+        Either::Left(async move {
+            let answer = grpc::serve(core, request).await;
+            Ok(answer.map(|body| Answer::new(AnyBody::Grpc(body), call)))
+        })
     } else {
         // Boxed, so that the rare request does not make every call's future larger.
         Either::Right(Box::pin(async move {
-            Ok(http::serve(&core, entry.role, &request).await.map(AnyBody::Http))
+            let answer = http::serve(&core, entry.role, &request).await;
+            Ok(answer.map(|body| Answer::new(AnyBody::Http(body), call)))
         }))
     }
 }
@@ -150,6 +158,38 @@ impl Body for AnyBody {
     }
 }
 
+/// An answer's body. The call is open until it is sent or given up.
+struct Answer {
+    body: AnyBody,
+    _call: OpenCall,
+}
+
+impl Answer {
+    fn new(body: AnyBody, call: OpenCall) -> Answer {
+        Answer { body, _call: call }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A whole message of the default limit fits, so no upload waits for a window update.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// Bounds what one connection can make us hold before it is read.
@@ -171,7 +211,7 @@ mod tests {
     /// The future of a call is moved into a task of its own: its size is paid for with every request.
     #[test]
     fn the_future_of_a_call_stays_small() {
-        fn size<F>(_: impl Fn(Arc<Core>, Entry, Request<Incoming>) -> F) -> usize {
+        fn size<F>(_: impl Fn(Arc<Core>, Entry, OpenCall, Request<Incoming>) -> F) -> usize {
             size_of::<F>()
         }
         assert!(size(dispatch) <= 1024, "{} bytes", size(dispatch));

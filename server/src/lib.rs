@@ -5,7 +5,9 @@
 //! | `config` | flags and environment, resolved and validated |
 //! | `bootstrap`, `shutdown` | the ordered start and stop |
 //! | `connection`, `placement` | a client's connection, and which runtime serves it |
+//! | `listen` | what stands between a socket and HTTP |
 //! | `peer` | the other members: transport, handshake, joining |
+//! | `compactor` | automatic compaction, when this member leads |
 //! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `http`, `metrics` | what probes and scrapers ask for |
@@ -18,6 +20,7 @@
 use std::process::ExitCode;
 
 mod bootstrap;
+mod compactor;
 mod concurrency;
 mod config;
 mod connection;
@@ -26,6 +29,7 @@ mod ctl;
 mod demo;
 mod grpc;
 mod http;
+mod listen;
 mod logging;
 mod metrics;
 mod peer;

@@ -1,4 +1,4 @@
-//! Corner cases 57, 58, 73, 74, 78, 82 and 83 of the compatibility reference: maintenance answers, the client port,
+//! Corner cases 57, 58, 73, 74, 78, 79, 82 and 83 of the compatibility reference: maintenance answers, the client port,
 //! size limits, and what survives `kill -9`.
 
 mod harness;
@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use harness::frames::{self, Frames};
 use harness::*;
 use prost::Message as _;
+use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
     AlarmRequest, DefragmentRequest, LeaseLeasesRequest, MemberListRequest, PutRequest, RangeRequest,
-    ResponseHeader, StatusRequest,
+    ResponseHeader, StatusRequest, WatchRequest,
 };
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -190,6 +192,60 @@ async fn case_78_requests_too_large() {
     // A little below the limit of 1.5 MiB there is room for the rest of the proposal.
     client.put("c78", &"x".repeat((3 << 19) - 1000)).await;
     assert_eq!(client.range(get("c78")).await.kvs[0].version, 1);
+}
+
+#[tokio::test]
+async fn case_79_too_many_pings() {
+    let server = Server::shared();
+    // Without a call every ping is one too early but the first; with one, those that come within five seconds are.
+    for with_call in [false, true] {
+        let mut client = Frames::connect(server.client_address());
+        if with_call {
+            let headers = frames::call_headers("/etcdserverpb.Watch/Watch", "localhost");
+            client.send(frames::HEADERS, frames::END_HEADERS, 1, &headers);
+            let request = WatchRequest {
+                request_union: Some(RequestUnion::CreateRequest(watch_key("c79"))),
+            };
+            client.send(frames::DATA, 0, 1, &frames::call_body(&request.encode_to_vec()));
+            client.next_of(&[frames::DATA]).expect("the watch is created");
+        }
+        for number in 0..4 {
+            client.send(frames::PING, 0, 0, &[number; 8]);
+            let answer = client.next_of(&[frames::PING]).expect("an answer to the ping");
+            assert_eq!((answer.flags, answer.payload), (frames::ACK, vec![number; 8]));
+        }
+        let farewell = client.next_of(&[frames::GOAWAY]).expect("a farewell");
+        let (stream, reason) = farewell.payload.split_at(4);
+        let (code, text) = reason.split_at(4);
+        assert_eq!(stream, [0, 0, 0, u8::from(with_call)]);
+        assert_eq!((code, text), (&[0, 0, 0, 0xb][..], &b"too_many_pings"[..]));
+        assert_eq!(client.next(), None);
+    }
+}
+
+#[tokio::test]
+async fn case_79_answers_excuse_pings() {
+    let server = Server::shared();
+    let mut client = Frames::connect(server.client_address());
+    let headers = frames::call_headers("/etcdserverpb.KV/Range", "localhost");
+    let body = frames::call_body(&get("c79").encode_to_vec());
+    for call in 0..20 {
+        let stream = 2 * call + 1;
+        client.send(frames::HEADERS, frames::END_HEADERS, stream, &headers);
+        client.send(frames::DATA, frames::END_STREAM, stream, &body);
+        loop {
+            let frame = client.next().expect("the connection stays");
+            assert_ne!(frame.kind, frames::GOAWAY);
+            if frame.kind == frames::HEADERS && frame.flags & frames::END_STREAM != 0 {
+                break;
+            }
+        }
+        for _ in 0..3 {
+            client.send(frames::PING, 0, 0, &[7; 8]);
+            let answer = client.next_of(&[frames::PING, frames::GOAWAY]);
+            assert_eq!(answer.map(|frame| frame.kind), Some(frames::PING));
+        }
+    }
 }
 
 #[tokio::test]

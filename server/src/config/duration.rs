@@ -96,7 +96,6 @@ fn unit_nanos(unit: &str) -> Option<u64> {
 }
 
 /// Writes nanoseconds as Go does: `1h0m0s`, `1.5s`, `300ms`, `0s`.
-#[allow(dead_code, reason = "used by the start line")]
 pub(crate) fn format_nanos(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let nanos = nanos.unsigned_abs();
@@ -126,7 +125,6 @@ pub(crate) fn format_nanos(nanos: i64) -> String {
 }
 
 /// `.5` for 500 of 1000; nothing for 0.
-#[allow(dead_code, reason = "used by the start line")]
 fn fraction(part: u64, whole: u64) -> String {
     if part == 0 {
         return String::new();

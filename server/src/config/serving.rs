@@ -45,7 +45,6 @@ pub(crate) struct SlowSettings {
 
 /// When the leader compacts by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(dead_code, reason = "the rooms that read it come one by one")]
 pub(crate) enum AutoCompaction {
     Off,
     /// History of this length is kept.

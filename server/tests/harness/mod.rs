@@ -12,6 +12,7 @@
 
 mod client;
 mod cluster;
+pub(crate) mod frames;
 mod ledger;
 mod ports;
 mod proxy;

@@ -1,0 +1,420 @@
+//! A client's connection, guarded: what passes is looked at before the library that speaks HTTP/2 sees it, for two
+//! things which that library leaves to nobody.
+//!
+//! - A client that pings too often ([`super::pings`]) gets GOAWAY, ENHANCE_YOUR_CALM, `too_many_pings`, and its
+//!   connection ends.
+//! - A client that puts an endpoint where an authority belongs ([`super::authority`]) has that replaced.
+//!
+//! The first block of headers tells the second kind of client: its requests are all alike. From then on the
+//! connections of the others are only followed, by the headers of their frames: nothing is copied, nothing allocated,
+//! and what is read goes where the reader wants it. So the cost of a frame is a few nanoseconds (5 ns for a call of
+//! three small ones). What is no HTTP/2 passes untouched.
+
+use std::future::Future as _;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::blocks::{self, Gathered};
+use super::frames::{ACK, DATA, GOAWAY, HEAD_BYTES, HEADERS, Head, PING, PREFACE, Walk};
+use super::{authority, pings::Pings};
+
+/// A connection over `S`, guarded.
+pub(crate) struct Guarded<S> {
+    stream: S,
+    protocol: Protocol,
+    /// What is looked at before it is passed on; absent once it is only followed.
+    held: Option<Box<Held>>,
+    inbound: Walk,
+    outbound: Walk,
+    traffic: Traffic,
+    end: Option<End>,
+}
+
+/// What the first bytes say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Unknown,
+    Http2,
+    Other,
+}
+
+/// Bytes between the socket and the reader.
+#[derive(Default)]
+struct Held {
+    raw: BytesMut,
+    /// Looked at, to be read.
+    ready: BytesMut,
+    /// Whether authorities are being replaced; else the first is still awaited.
+    mending: bool,
+    /// Whether the client sends no more, or is no longer looked at.
+    done: bool,
+}
+
+/// What the headers of frames tell.
+struct Traffic {
+    /// Absent where nobody counts pings.
+    pings: Option<Pings>,
+    /// Calls under way, as far as they have come to the server's attention.
+    calls: Calls,
+    /// A call was opened which the server may not have seen yet.
+    opened: bool,
+    /// All that was read is dealt with.
+    settled: bool,
+    /// A part of an answer was sent since the last ping.
+    answered: bool,
+    /// The last stream that the client opened.
+    last_stream: u32,
+    refused: bool,
+}
+
+/// The way out for a client that pings too often.
+enum End {
+    /// So many bytes of the farewell are sent: it waits for the end of the frame that is on its way.
+    Sending(usize),
+    /// The client is given the time to read it: closing with its bytes unread would take ours back.
+    Lingering(Pin<Box<Sleep>>),
+}
+
+/// The calls under way on one connection.
+#[derive(Clone, Default)]
+pub(crate) struct Calls(Arc<AtomicU32>);
+
+/// One call, until it is dropped.
+pub(crate) struct OpenCall(Calls);
+
+impl Calls {
+    pub(crate) fn open(&self) -> OpenCall {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpenCall(self.clone())
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<S> Guarded<S> {
+    /// Guards `stream`. With a `ping_interval_min`, pings are counted; `calls` are those that the server has open.
+    pub(crate) fn new(stream: S, ping_interval_min: Option<Duration>, calls: Calls) -> Guarded<S> {
+        Guarded {
+            stream,
+            protocol: Protocol::Unknown,
+            held: Some(Box::default()),
+            inbound: Walk::default(),
+            outbound: Walk::default(),
+            traffic: Traffic {
+                pings: ping_interval_min.map(Pings::new),
+                calls,
+                opened: false,
+                settled: false,
+                answered: false,
+                last_stream: 0,
+                refused: false,
+            },
+            end: None,
+        }
+    }
+}
+
+impl Traffic {
+    fn received(&mut self, head: Head) {
+        match head.kind {
+            HEADERS if head.stream > self.last_stream => {
+                self.last_stream = head.stream;
+                self.opened = true;
+            }
+            PING if !head.has(ACK) => {
+                let active = self.opened || self.calls.any();
+                let answered = std::mem::take(&mut self.answered);
+                if let Some(pings) = &mut self.pings {
+                    self.refused |= !pings.admit(Instant::now(), answered, active);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn sent(&mut self, head: Head) {
+        self.answered |= matches!(head.kind, DATA | HEADERS);
+    }
+}
+
+impl Held {
+    /// Looks at what is there; `ended` when no more can come.
+    fn look(&mut self, ended: bool, protocol: &mut Protocol, walk: &mut Walk, traffic: &mut Traffic) {
+        if *protocol == Protocol::Unknown {
+            let length = self.raw.len().min(PREFACE.len());
+            *protocol = if self.raw.get(..length) != PREFACE.get(..length) {
+                Protocol::Other
+            } else if length == PREFACE.len() {
+                Protocol::Http2
+            } else if ended {
+                Protocol::Other
+            } else {
+                return;
+            };
+            if *protocol == Protocol::Http2 {
+                self.pass(length);
+            }
+        }
+        match protocol {
+            Protocol::Http2 => self.look_at_frames(walk, traffic),
+            _ => self.done = true,
+        }
+        self.done |= ended;
+        if self.done {
+            if *protocol == Protocol::Http2 {
+                walk.over(&self.raw, |head| traffic.received(head));
+            }
+            self.pass(self.raw.len());
+        }
+    }
+
+    fn look_at_frames(&mut self, walk: &mut Walk, traffic: &mut Traffic) {
+        while !self.done && !self.raw.is_empty() {
+            let bytes = match Head::at(&self.raw) {
+                _ if !walk.at_boundary() => walk.left(),
+                Some(head) if head.kind == HEADERS => match blocks::gather(&self.raw) {
+                    Gathered::Partial => return,
+                    Gathered::Odd => {
+                        self.done = true;
+                        return;
+                    }
+                    Gathered::Whole(block) => match authority::mend(&block.fragment) {
+                        Some(mended) => {
+                            traffic.received(head);
+                            block.write(&mended, &mut self.ready);
+                            self.raw.advance(block.bytes);
+                            self.mending = true;
+                            continue;
+                        }
+                        None => {
+                            // A client that does it does it from its first call on.
+                            self.done = !self.mending;
+                            block.bytes
+                        }
+                    },
+                },
+                Some(head) => HEAD_BYTES + head.length,
+                None => return,
+            };
+            let bytes = bytes.min(self.raw.len());
+            let passed = self.raw.get(..bytes).unwrap_or_default();
+            walk.over(passed, |head| traffic.received(head));
+            self.pass(bytes);
+        }
+    }
+
+    /// Lets so many bytes pass.
+    fn pass(&mut self, bytes: usize) {
+        let passed = self.raw.split_to(bytes);
+        if self.ready.is_empty() {
+            self.ready = passed;
+        } else {
+            self.ready.extend_from_slice(&passed);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.traffic.refused {
+            return this.poll_end(context);
+        }
+        if this.held.is_some() {
+            return this.poll_held(context, into);
+        }
+        let before = into.filled().len();
+        ready!(this.poll_stream(context, into))?;
+        if this.protocol == Protocol::Http2 {
+            let traffic = &mut this.traffic;
+            let read = into.filled().get(before..).unwrap_or_default();
+            this.inbound.over(read, |head| traffic.received(head));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
+    fn poll_stream(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(context, into);
+        match polled {
+            // What was read before is dealt with: the server has seen each call.
+            Poll::Pending => self.traffic.settled = true,
+            Poll::Ready(_) if std::mem::take(&mut self.traffic.settled) => self.traffic.opened = false,
+            Poll::Ready(_) => {}
+        }
+        polled
+    }
+
+    /// Reads what is looked at before it is passed on.
+    fn poll_held(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while let Some(mut held) = self.held.take() {
+            if !held.ready.is_empty() {
+                let bytes = held.ready.len().min(into.remaining());
+                into.put_slice(&held.ready.split_to(bytes));
+                if !held.done || !held.ready.is_empty() {
+                    self.held = Some(held);
+                }
+                break;
+            }
+            let before = into.filled().len();
+            let polled = self.poll_stream(context, into);
+            let read = into.filled().get(before..).unwrap_or_default();
+            let ended = read.is_empty();
+            held.raw.extend_from_slice(read);
+            into.set_filled(before);
+            if polled.is_ready() {
+                held.look(ended, &mut self.protocol, &mut self.inbound, &mut self.traffic);
+                if ended && held.ready.is_empty() {
+                    return polled;
+                }
+            }
+            self.held = Some(held);
+            ready!(polled)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says farewell to a client that pings too often, and ends the connection.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match &mut self.end {
+                None => {
+                    // Whoever reads turns to writing now, and then comes back.
+                    self.end = Some(End::Sending(0));
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                // Whoever writes will come back.
+                Some(End::Sending(0)) if !self.outbound.at_boundary() => return Poll::Pending,
+                Some(End::Sending(sent)) => {
+                    let farewell = farewell(self.traffic.last_stream);
+                    let rest = farewell.get(*sent..).unwrap_or_default();
+                    if !rest.is_empty() {
+                        *sent += ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
+                        continue;
+                    }
+                    ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+                    tracing::debug!("a client pings too often");
+                    self.end = Some(End::Lingering(Box::pin(tokio::time::sleep(LINGER_MAX))));
+                }
+                Some(End::Lingering(deadline)) => {
+                    let mut unread = [0; 512];
+                    let mut unread = ReadBuf::new(&mut unread);
+                    let polled = Pin::new(&mut self.stream).poll_read(context, &mut unread);
+                    let more = matches!(polled, Poll::Ready(Ok(()))) && !unread.filled().is_empty();
+                    let over = deadline.as_mut().poll(context).is_ready();
+                    if over || polled.is_ready() && !more {
+                        return Poll::Ready(Err(io::Error::new(
+                            io::ErrorKind::ConnectionAborted,
+                            "got too many pings from the client",
+                        )));
+                    }
+                    ready!(polled)?;
+                }
+            }
+        }
+    }
+
+    /// Whether the farewell is on its way, behind which nothing may be sent.
+    fn is_ending(&self) -> bool {
+        match self.end {
+            None => false,
+            Some(End::Sending(sent)) => sent > 0,
+            Some(End::Lingering(_)) => true,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S>
+where
+    S: AsyncRead,
+{
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.is_ending() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes))?;
+        if this.protocol == Protocol::Http2 {
+            let traffic = &mut this.traffic;
+            let sent = bytes.get(..written).unwrap_or_default();
+            this.outbound.over(sent, |head| traffic.sent(head));
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.is_ending() {
+            return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
+        }
+        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(context, parts))?;
+        if this.protocol == Protocol::Http2 {
+            let traffic = &mut this.traffic;
+            let mut left = written;
+            for part in parts {
+                let sent = part.get(..left.min(part.len())).unwrap_or_default();
+                left -= sent.len();
+                this.outbound.over(sent, |head| traffic.sent(head));
+            }
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+/// GOAWAY, as grpc-go's server sends it.
+fn farewell(last_stream: u32) -> Vec<u8> {
+    let head = Head {
+        length: 8 + TOO_MANY_PINGS.len(),
+        kind: GOAWAY,
+        flags: 0,
+        stream: 0,
+    };
+    let mut frame = head.bytes().to_vec();
+    frame.extend(last_stream.to_be_bytes());
+    frame.extend(ENHANCE_YOUR_CALM.to_be_bytes());
+    frame.extend(TOO_MANY_PINGS);
+    frame
+}
+
+const ENHANCE_YOUR_CALM: u32 = 0xb;
+const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
+/// How long a client may take to read that, and to close its side.
+const LINGER_MAX: Duration = Duration::from_secs(1);
