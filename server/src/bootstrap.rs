@@ -263,6 +263,7 @@ fn cores(
         .collect();
     let health = Arc::new(HealthCounts::default());
     let features: Arc<[_]> = settings.feature_gates.clone().into();
+    let http = Arc::new(settings.http.clone());
     let (requests, answers) = (Backlog::of_requests(), Backlog::of_answers());
     shards
         .iter()
@@ -270,6 +271,7 @@ fn cores(
             Arc::new(Core {
                 store: store.clone(),
                 limits: settings.connection,
+                http: http.clone(),
                 shard: shard.clone(),
                 shards: shards.clone(),
                 requests: requests.clone(),

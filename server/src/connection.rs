@@ -10,7 +10,6 @@ use std::time::Duration;
 use ::http::{Request, Response, Version, header};
 use bytes::Bytes;
 use futures_util::future::Either;
-use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -30,7 +29,7 @@ pub(crate) enum Role {
     /// gRPC and every HTTP endpoint.
     Client,
     /// gRPC alone: HTTP has listeners of its own.
-    #[expect(dead_code, reason = "settled with the listeners for HTTP alone")]
+    #[allow(dead_code, reason = "settled with the listeners for HTTP alone")]
     ClientGrpc,
     /// Every HTTP endpoint for clients, but no gRPC.
     #[expect(dead_code, reason = "settled with the listeners for HTTP alone")]
@@ -59,7 +58,8 @@ pub(crate) async fn serve(core: Arc<Core>, entry: Entry, stream: TcpStream) {
     let calls = Calls::default();
     let stream = Guarded::new(stream, Some(core.limits.ping_min_interval), calls.clone());
     let handler = service_fn(move |request| dispatch(core.clone(), entry, calls.open(), request));
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), handler));
+    let mut connection =
+        std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), handler));
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = raised(&mut stopping) => {
@@ -109,7 +109,7 @@ fn dispatch(
     } else {
         // Boxed, so that the rare request does not make every call's future larger.
         Either::Right(Box::pin(async move {
-            let answer = http::serve(&core, entry.role, &request).await;
+            let answer = http::serve(core, entry, request).await;
             Ok(answer.map(|body| Answer::new(AnyBody::Http(body), call)))
         }))
     }
@@ -126,7 +126,7 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 /// The body of an answer of either side.
 enum AnyBody {
     Grpc(AnswerBody),
-    Http(Full<Bytes>),
+    Http(http::Body),
 }
 
 impl Body for AnyBody {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use store::Store;
 use tokio::sync::watch;
 
-use crate::config::ConnectionSettings;
+use crate::config::{ConnectionSettings, HttpSettings};
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
 use crate::metrics::HealthCounts;
@@ -16,6 +16,8 @@ use crate::peer::Peers;
 pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) limits: ConnectionSettings,
+    /// What is served over HTTP, and to whom.
+    pub(crate) http: Arc<HttpSettings>,
     /// What this runtime counts.
     pub(crate) shard: Arc<Shard>,
     /// What all runtimes count.

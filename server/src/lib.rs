@@ -11,6 +11,7 @@
 //! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `http`, `metrics` | what probes and scrapers ask for |
+//! | `gateway` | the RPCs as JSON over HTTP |
 //! | `ctl` | the everyday commands of etcdctl |
 //! | `demo` | a whole cluster on one machine |
 //! | `tcp_proxy` | `taffrail gateway`: forwards TCP connections to the members of a cluster |
@@ -27,6 +28,7 @@ mod connection;
 mod core;
 mod ctl;
 mod demo;
+mod gateway;
 mod grpc;
 mod http;
 mod listen;

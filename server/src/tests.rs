@@ -24,7 +24,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use crate::config::ConnectionSettings;
+use crate::config::{ConnectionSettings, HttpSettings};
 use crate::connection::{Entry, Role};
 use crate::core::Core;
 use crate::grpc::backlog::Backlog;
@@ -73,6 +73,13 @@ impl Member {
                 ping_min_interval: Duration::from_secs(5),
                 keepalive: None,
             },
+            http: Arc::new(HttpSettings {
+                gateway: true,
+                pprof: false,
+                debug: false,
+                cors: vec!["*".to_owned()],
+                host_whitelist: vec!["*".to_owned()],
+            }),
             shard: shard.clone(),
             shards: [shard].into(),
             requests: Backlog::of_requests(),

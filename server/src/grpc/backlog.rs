@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -64,8 +65,17 @@ impl Backlog {
         }
     }
 
+    /// Counts `data`, if it is large, until it is sent.
+    pub(crate) fn hold_data(self: &Arc<Self>, data: Vec<u8>) -> Bytes {
+        let (bytes, data) = (data.len(), Bytes::from(data));
+        if bytes < COUNTED_BYTES_MIN {
+            return data;
+        }
+        Arc::new(self.hold(bytes)).with(data)
+    }
+
     /// Counts `bytes` until the answer's end.
-    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Held {
             backlog: self.clone(),
@@ -75,14 +85,19 @@ impl Backlog {
 }
 
 /// Counted bytes; dropping it frees them.
-pub(super) struct Held {
+pub(crate) struct Held {
     backlog: Arc<Backlog>,
     bytes: usize,
 }
 
 impl Held {
+    /// `data` that is counted here until the last of it is gone.
+    pub(super) fn with(self: Arc<Held>, data: Bytes) -> Bytes {
+        Bytes::from_owner(HeldData { data, _held: self })
+    }
+
     /// Counts more, unless the bound is reached.
-    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Status> {
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Status> {
         if self.backlog.is_full() {
             return Err(too_many());
         }
@@ -98,6 +113,17 @@ impl Drop for Held {
         if before >= self.backlog.bytes_max {
             self.backlog.freed.notify_waiters();
         }
+    }
+}
+
+struct HeldData {
+    data: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for HeldData {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
     }
 }
 

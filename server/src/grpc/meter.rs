@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use store::shell::{Histogram, HistogramValue};
 use tonic::{Code, Status};
@@ -147,9 +148,28 @@ impl Drop for Call {
     }
 }
 
+/// Where the frames of a request come from.
+pub(super) enum Source {
+    /// A client's stream.
+    Wire(Incoming),
+    /// The JSON gateway of this process.
+    Local(UnsyncBoxBody<Bytes, Status>),
+}
+
+impl Source {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self {
+            Source::Wire(body) => Pin::new(body)
+                .poll_frame(context)
+                .map_err(|error| Status::from_error(error.into())),
+            Source::Local(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+}
+
 /// A request's body, its bytes counted, and bounded together with those of other requests received in part.
 pub(super) struct RequestBody {
-    inner: Incoming,
+    inner: Source,
     shard: Arc<Shard>,
     backlog: Option<Arc<Backlog>>,
     received: usize,
@@ -158,7 +178,7 @@ pub(super) struct RequestBody {
 
 impl RequestBody {
     /// With a `backlog` for a body that is read whole before it is served.
-    pub(super) fn new(inner: Incoming, shard: Arc<Shard>, backlog: Option<Arc<Backlog>>) -> RequestBody {
+    pub(super) fn new(inner: Source, shard: Arc<Shard>, backlog: Option<Arc<Backlog>>) -> RequestBody {
         RequestBody {
             inner,
             shard,
@@ -190,22 +210,28 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        let polled = self.inner.poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
             && let Err(refusal) = self.count(data.len())
         {
             return Poll::Ready(Some(Err(refusal)));
         }
-        polled.map_err(|error| Status::from_error(error.into()))
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Source::Wire(body) => body.is_end_stream(),
+            Source::Local(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Source::Wire(body) => body.size_hint(),
+            Source::Local(body) => body.size_hint(),
+        }
     }
 }
 
@@ -256,14 +282,7 @@ impl Body for AnswerBody {
         }
         match &self.held {
             // The frames outlive the body in HTTP/2's send buffer, and so must what counts them.
-            Some(held) => polled.map_ok(|frame| {
-                frame.map_data(|data| {
-                    Bytes::from_owner(HeldData {
-                        data,
-                        _held: held.clone(),
-                    })
-                })
-            }),
+            Some(held) => polled.map_ok(|frame| frame.map_data(|data| held.clone().with(data))),
             None => polled,
         }
     }
@@ -274,18 +293,6 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-/// Data of a large answer, counted until it is sent.
-struct HeldData {
-    data: Bytes,
-    _held: Arc<Held>,
-}
-
-impl AsRef<[u8]> for HeldData {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
     }
 }
 

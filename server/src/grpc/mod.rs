@@ -9,8 +9,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use prost::Message;
 use store::error::Error;
@@ -20,7 +22,7 @@ use tonic::{Code, Status, Streaming};
 
 use self::backlog::{COUNTED_BYTES_MIN, Held};
 use self::codec::Wire;
-use self::meter::{AnswerBody, Call, RequestBody};
+use self::meter::{AnswerBody, Call, RequestBody, Source};
 use self::rpc::{Kind, Rpc};
 use crate::concurrency::Failure;
 use crate::core::{Core, raised};
@@ -41,7 +43,22 @@ pub(crate) mod status;
 mod watch;
 
 /// Answers one call.
-pub(crate) async fn serve(core: Arc<Core>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(crate) fn serve(
+    core: Arc<Core>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response<AnswerBody>> + Send {
+    carry_out(core, request.map(Source::Wire))
+}
+
+/// Answers one call that comes from within this process. It is judged, counted and bounded as any other.
+pub(crate) fn serve_local(
+    core: Arc<Core>,
+    request: Request<UnsyncBoxBody<Bytes, Status>>,
+) -> impl Future<Output = Response<AnswerBody>> + Send {
+    carry_out(core, request.map(Source::Local))
+}
+
+async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<AnswerBody> {
     let rpc = match Rpc::of_path(request.uri().path()) {
         Ok(rpc) => rpc,
         Err(text) => {

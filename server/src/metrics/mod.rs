@@ -50,6 +50,7 @@ mod store_numbers;
 
 pub(crate) use self::counts::HealthCounts;
 use self::page::Page;
+pub(crate) use self::process::{Process, read as process};
 pub(crate) use self::runtime::{RuntimeNumbers, StreamFailure, WatchSend};
 
 /// The content type of the page, as etcd sends it.

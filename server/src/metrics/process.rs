@@ -9,23 +9,23 @@ use super::page::Page;
 
 /// One reading of `/proc`.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub(super) struct Process {
-    pub(super) cpu_s: f64,
-    pub(super) resident_bytes: u64,
-    pub(super) virtual_bytes: u64,
+pub(crate) struct Process {
+    pub(crate) cpu_s: f64,
+    pub(crate) resident_bytes: u64,
+    pub(crate) virtual_bytes: u64,
     /// Unix time.
-    pub(super) started_s: f64,
-    pub(super) open_descriptors: u64,
-    pub(super) descriptors_max: u64,
-    pub(super) virtual_bytes_max: u64,
+    pub(crate) started_s: f64,
+    pub(crate) open_descriptors: u64,
+    pub(crate) descriptors_max: u64,
+    pub(crate) virtual_bytes_max: u64,
     /// Of the network namespace, which is the process's own in a container.
-    pub(super) network_received_bytes: u64,
+    pub(crate) network_received_bytes: u64,
     /// The same.
-    pub(super) network_sent_bytes: u64,
+    pub(crate) network_sent_bytes: u64,
 }
 
 /// Reads it; what cannot be read is zero.
-pub(super) fn read() -> Process {
+pub(crate) fn read() -> Process {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let mut process = parse_stat(
         &stat,

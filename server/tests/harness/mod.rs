@@ -13,6 +13,7 @@
 mod client;
 mod cluster;
 pub(crate) mod frames;
+mod http;
 mod ledger;
 mod ports;
 mod proxy;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Client, assert_status};
 pub(crate) use cluster::{Cluster, initial_cluster};
+pub(crate) use http::Exchange;
 pub(crate) use ledger::*;
 pub(crate) use ports::Ports;
 pub(crate) use proxy::Cut;
