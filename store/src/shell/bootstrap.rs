@@ -394,6 +394,7 @@ pub(super) fn assemble(
         ..crate::watch::Config::default()
     };
     let hub = Hub::new(watch_config, revision, clock.now());
+    let lease_ids = AtomicU64::new(clock.unix_ms() << 8);
     let shared = Arc::new(Shared {
         member: metadata.member,
         cluster: metadata.cluster,
@@ -411,6 +412,7 @@ pub(super) fn assemble(
         transport: Arc::clone(&world.transport),
         inbox,
         counter: AtomicU64::new(1),
+        lease_ids,
         streams: AtomicU64::new(1),
         published: Published::default(),
         pins: Pins::default(),

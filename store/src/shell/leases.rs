@@ -140,12 +140,12 @@ impl Store {
         })
     }
 
-    /// A positive id that no other member, and no other moment of this one, is likely to choose: the member's low
-    /// bits, milliseconds, and a counter.
-    fn lease_id(&self) -> i64 {
-        let counter = self.shared.counter.fetch_add(1, Ordering::Relaxed) & 0xff;
-        let millis = self.shared.clock.unix_ms() & 0xff_ffff_ffff;
+    /// A positive id that no other member, and no other life of this one, is likely to choose: the member's low bits
+    /// above a counter, which starts at the milliseconds of this life's beginning times 256. Only a counter makes a
+    /// burst of grants safe, however many come in one millisecond.
+    pub(super) fn lease_id(&self) -> i64 {
+        let counter = self.shared.lease_ids.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff_ffff;
         let member = self.shared.member.0 & 0x7fff;
-        i64::try_from((member << 48) | (millis << 8) | counter).expect("the top bit is clear")
+        i64::try_from((member << 48) | counter).expect("the top bit is clear")
     }
 }

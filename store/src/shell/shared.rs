@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) inbox: mpsc::Sender<(MemberId, Bytes)>,
     pub(super) counter: AtomicU64,
+    /// Counts the ids that this member chooses for leases.
+    pub(super) lease_ids: AtomicU64,
     pub(super) streams: AtomicU64,
     pub(super) published: Published,
     pub(super) pins: Pins,

@@ -4,6 +4,7 @@ mod install;
 mod one;
 mod transfers;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -75,4 +76,14 @@ fn a_snapshot_file_is_given_up_when_the_store_stops() {
             .iter()
             .all(|name| !name.to_string_lossy().contains("tmp"))
     );
+}
+
+/// More than fit into what the ids once kept free for one millisecond.
+#[test]
+fn a_burst_of_leases_gets_ids_of_their_own() {
+    let member = member(&FakeDisk::new(1));
+    let store = member.store();
+    let ids: BTreeSet<i64> = (0..2000).map(|_| store.lease_id()).collect();
+    assert_eq!(ids.len(), 2000);
+    assert!(ids.iter().all(|id| *id > 0));
 }
