@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::compactor;
-use crate::config::{Address, ETCD_VERSION, GIT_SHA, Listener, Settings, TAFFRAIL_VERSION};
+use crate::config::{Address, Listener, Settings};
 use crate::connection::{Entry, Role};
 use crate::core::{self, Core};
 use crate::grpc::backlog::Backlog;
@@ -118,8 +118,8 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     match end {
         End::Fatal(fatal) => Err(Failure::Fatal(fatal)),
         End::Signal(signal) => {
-            tracing::info!(signal, "stopping");
-            shutdown::stop(&store, &peers, stopping, signals).await;
+            tracing::info!(signal, "received signal; shutting down");
+            close(&settings, shutdown::stop(&store, &peers, stopping, signals)).await;
             Ok(())
         }
         End::Never => unreachable!("a member serves until something ends it"),
@@ -185,24 +185,26 @@ fn announce_service(store: &Store) {
     notify_service_manager();
 }
 
+/// The whole configuration in one line, under etcd's name and with its fields.
 fn announce(settings: &Settings) {
-    for warning in &settings.warnings {
-        tracing::warn!("{warning}");
-    }
-    tracing::info!(
-        taffrail_version = TAFFRAIL_VERSION,
-        etcd_version = ETCD_VERSION,
-        git_sha = GIT_SHA,
-        name = settings.store.name,
-        data_dir = %settings.store.data_dir.display(),
-        listen_client = ?urls(&settings.listen_client),
-        listen_peer = ?urls(&settings.listen_peer),
-        "starting a member"
-    );
+    let mut fields = settings.summary.clone();
+    // A data folder that cannot be read is told of when it is opened.
+    let initialized = store::shell::has_data(&settings.store).unwrap_or(false);
+    fields.insert("member-initialized".to_owned(), initialized.into());
+    tracing::info!(fields = %serde_json::Value::Object(fields), "starting an etcd server");
 }
 
-fn urls(listeners: &[Listener]) -> Vec<&str> {
-    listeners.iter().map(|listener| listener.url.as_str()).collect()
+/// Says who stops, before and after.
+async fn close(settings: &Settings, stop: impl Future<Output = ()>) {
+    let identity = serde_json::json!({
+        "name": settings.store.name,
+        "data-dir": settings.store.data_dir.display().to_string(),
+        "advertise-peer-urls": settings.store.initial_advertise_peer_urls,
+        "advertise-client-urls": settings.store.advertise_client_urls,
+    });
+    tracing::info!(fields = %identity, "closing etcd server");
+    stop.await;
+    tracing::info!(fields = %identity, "closed etcd server");
 }
 
 /// The sockets, by what they serve.

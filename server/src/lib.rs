@@ -49,23 +49,29 @@ pub fn run(args: &[String]) -> ExitCode {
         [first, rest @ ..] if first == "ctl" => ctl::run(rest, &env),
         [first, rest @ ..] if first == "demo" => demo::run(rest),
         [first, rest @ ..] if first == "gateway" => tcp_proxy::run(rest),
-        rest => member(rest, &env),
+        _ => member(args, &env),
     }
 }
 
+/// `args` has the program's own name in front.
 fn member(args: &[String], env: &[(String, String)]) -> ExitCode {
-    let settings = match config::Settings::resolve(args, env) {
+    let settings = match config::Settings::resolve(args.get(1..).unwrap_or_default(), env) {
         Ok(settings) => settings,
         Err(exit) => {
-            let text = exit.text().trim_end();
-            match exit.code() {
-                0 => println!("{text}"),
-                _ => eprintln!("{text}"),
-            }
+            exit.tell(args, log_refusal);
             return ExitCode::from(exit.code());
         }
     };
-    logging::install(settings.log);
+    if let Err(error) = logging::install(&settings.log) {
+        log_refusal(&config::LogSettings::default());
+        config::log_running(args);
+        tracing::warn!(error, "failed to verify flags");
+        return ExitCode::FAILURE;
+    }
+    for notice in &settings.warnings {
+        notice.log();
+    }
+    config::log_running(args);
     abort_on_panic();
     match bootstrap::run(settings) {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,6 +82,14 @@ fn member(args: &[String], env: &[(String, String)]) -> ExitCode {
             );
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The log of a process that ends at once: where its own cannot be opened, the standard error.
+fn log_refusal(settings: &config::LogSettings) {
+    if logging::install(settings).is_err() {
+        // The default cannot fail.
+        let _ = logging::install(&config::LogSettings::default());
     }
 }
 

@@ -24,11 +24,11 @@ impl Signals {
         })
     }
 
-    /// The next signal's name.
+    /// The next signal, under Go's name for it.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "terminated",
+            _ = self.interrupt.recv() => "interrupt",
         }
     }
 }

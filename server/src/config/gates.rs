@@ -1,6 +1,9 @@
 //! Feature gates: names, stages and defaults of etcd 3.7, and the reading of `--feature-gates`.
 
+use super::notice::Notice;
 use super::number::parse_bool;
+use super::raw::Raw;
+use super::{Refusal, check};
 
 /// One gate.
 struct Gate {
@@ -16,7 +19,6 @@ pub(crate) struct Gates {
     set: [Option<bool>; GATES.len()],
 }
 
-#[allow(dead_code, reason = "used by the start line and --help")]
 impl Gates {
     /// Every gate at its default.
     pub(super) fn new() -> Gates {
@@ -109,6 +111,38 @@ impl Gates {
         lines.sort();
         lines
     }
+}
+
+/// Reads `--feature-gates` and the flags that gates were before.
+pub(super) fn read(raw: &mut Raw) -> Result<Gates, Refusal> {
+    let mut named = Gates::new();
+    named.read(raw.get("feature-gates")).map_err(check)?;
+    let mut gates = named.clone();
+    for (flag, gate, on) in &raw.old_gates {
+        if named.is_set(gate) {
+            return Err(check(format!(
+                "cannot specify both flags: --{flag}=(true|false) and --feature-gates={gate}=(true|false) at the same \
+                 time, please just use --feature-gates={gate}=(true|false)"
+            )));
+        }
+        gates.read(&format!("{gate}={on}")).map_err(check)?;
+    }
+    let (checkpoint, persist) = (
+        gates.enabled("LeaseCheckpoint"),
+        gates.enabled("LeaseCheckpointPersist"),
+    );
+    if checkpoint && !persist {
+        raw.notices.push(Notice::plain(
+            "Detected that checkpointing is enabled without persistence. Consider enabling feature gate \
+             LeaseCheckpointPersist",
+        ));
+    }
+    if persist && !checkpoint {
+        return Err(check(
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint",
+        ));
+    }
+    Ok(gates)
 }
 
 const ALPHA: &str = "ALPHA";

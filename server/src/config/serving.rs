@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::duration;
+use super::number::parse_signed;
+use super::raw::Raw;
+use super::{Refusal, check, duration, url};
 
 /// Limits of one client connection.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +84,68 @@ impl AutoCompaction {
     }
 }
 
+pub(super) fn check_compaction_mode(raw: &Raw) -> Result<(), Refusal> {
+    match raw.get("auto-compaction-mode") {
+        "periodic" | "revision" => Ok(()),
+        "" => Err(check("undefined auto-compaction-mode")),
+        other => Err(check(format!("unknown auto-compaction-mode {other:?}"))),
+    }
+}
+
+pub(super) fn check_tracing(raw: &Raw) -> Result<(), Refusal> {
+    let rate = parse_signed(raw.get("distributed-tracing-sampling-rate")).unwrap_or(0);
+    let reason = match rate {
+        _ if !raw.flag("enable-distributed-tracing") => return Ok(()),
+        ..0 => "tracing sampling rate must be positive",
+        0..=1_000_000 => return Ok(()),
+        _ => "tracing sampling rate must be less than 1000000",
+    };
+    Err(check(format!(
+        "distributed tracing configurition is not valid: ({reason})"
+    )))
+}
+
+pub(super) fn http(raw: &Raw) -> HttpSettings {
+    let unique = |name| {
+        let mut all: Vec<String> = raw.get(name).split(',').map(str::to_owned).collect();
+        all.sort();
+        all.dedup();
+        all
+    };
+    HttpSettings {
+        gateway: raw.flag("enable-grpc-gateway"),
+        pprof: raw.flag("enable-pprof"),
+        debug: raw.get("log-level") == "debug",
+        cors: match url::parse_list(raw.get("cors")) {
+            Ok(origins) => url::texts(&origins),
+            Err(_) => vec!["*".to_owned()],
+        },
+        host_whitelist: unique("host-whitelist"),
+    }
+}
+
+pub(super) fn connection(raw: &Raw, max_request_bytes: usize) -> ConnectionSettings {
+    let (idle, timeout) = (
+        raw.interval("grpc-keepalive-interval"),
+        raw.interval("grpc-keepalive-timeout"),
+    );
+    ConnectionSettings {
+        streams_max: u32::try_from(raw.number("max-concurrent-streams")).unwrap_or(u32::MAX),
+        message_bytes_max: max_request_bytes + MESSAGE_OVERHEAD_BYTES,
+        keepalive: (!idle.is_zero() && !timeout.is_zero()).then_some((idle, timeout)),
+        ping_min_interval: match raw.interval("grpc-keepalive-min-time") {
+            Duration::ZERO => PING_MIN_INTERVAL_UNSET,
+            given => given,
+        },
+    }
+}
+
+/// What etcd allows a gRPC message above the size of a request.
+pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+/// What 0 stands for.
+pub(super) const SLOW_REQUEST_UNSET: Duration = Duration::from_millis(300);
+/// gRPC's own value, which holds when etcd is told 0.
+const PING_MIN_INTERVAL_UNSET: Duration = Duration::from_secs(300);
 const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 #[cfg(test)]

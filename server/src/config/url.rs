@@ -107,6 +107,21 @@ impl Url {
         }
     }
 
+    /// The host's name or IP, or the path of a unix socket.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port as written.
+    pub(crate) fn port(&self) -> &str {
+        &self.port
+    }
+
+    /// Whether the address is that of a unix socket.
+    pub(crate) fn is_unix(&self) -> bool {
+        self.unix
+    }
+
     /// Whether TLS is asked for.
     pub(crate) fn is_secure(&self) -> bool {
         self.secure
@@ -228,19 +243,38 @@ pub(crate) fn parse_list(text: &str) -> Result<Vec<Url>, UrlError> {
     Ok(urls)
 }
 
+/// The texts of a list.
+pub(crate) fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(|url| url.text.clone()).collect()
+}
+
 /// Whether two lists name the same addresses, by text or after resolution of their hosts.
 pub(crate) fn same(one: &[Url], other: &[Url]) -> bool {
-    let sorted = |urls: &[Url]| {
-        let mut texts: Vec<String> = urls.iter().map(Url::resolved).collect();
+    compare(one, other).is_ok()
+}
+
+/// The same; the error tells the difference in etcd's words.
+pub(super) fn compare(one: &[Url], other: &[Url]) -> Result<(), String> {
+    let list = |urls: &[Url]| {
+        let quoted: Vec<String> = urls.iter().map(|url| format!("{:?}", url.text)).collect();
+        format!("[{}]", quoted.join(" "))
+    };
+    if one.len() != other.len() {
+        return Err(format!("len({}) != len({})", list(one), list(other)));
+    }
+    let sorted = |urls: &[Url], of: fn(&Url) -> String| {
+        let mut texts: Vec<String> = urls.iter().map(of).collect();
         texts.sort();
         texts
     };
-    let texts = |urls: &[Url]| {
-        urls.iter()
-            .map(|url| url.text.clone())
-            .collect::<std::collections::BTreeSet<_>>()
-    };
-    texts(one) == texts(other) || sorted(one) == sorted(other)
+    if sorted(one, |url| url.text.clone()) == sorted(other, |url| url.text.clone()) {
+        return Ok(());
+    }
+    let (one, other) = (sorted(one, Url::resolved), sorted(other, Url::resolved));
+    match one.iter().zip(&other).find(|(one, other)| one != other) {
+        Some((one, other)) => Err(format!("resolved urls: {one:?} != {other:?}")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -329,11 +363,20 @@ mod tests {
     #[test]
     fn lists_are_compared_by_address() {
         let list = |text| parse_list(text).unwrap();
-        assert!(same(&list("http://localhost:1"), &list("http://127.0.0.1:1")));
-        assert!(same(
-            &list("http://1.1.1.1:1,http://2.2.2.2:2"),
-            &list("http://2.2.2.2:2,http://1.1.1.1:1")
-        ));
-        assert!(!same(&list("http://127.0.0.1:1"), &list("http://127.0.0.1:2")));
+        assert_eq!(
+            compare(&list("http://localhost:1"), &list("http://127.0.0.1:1")),
+            Ok(())
+        );
+        assert_eq!(
+            compare(
+                &list("http://1.1.1.1:1,http://2.2.2.2:2"),
+                &list("http://2.2.2.2:2,http://1.1.1.1:1")
+            ),
+            Ok(())
+        );
+        assert_eq!(
+            compare(&list("http://127.0.0.1:1"), &list("http://127.0.0.1:2")),
+            Err("resolved urls: \"http://127.0.0.1:1\" != \"http://127.0.0.1:2\"".to_owned())
+        );
     }
 }

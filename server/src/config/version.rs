@@ -12,10 +12,13 @@ pub(crate) const GIT_SHA: &str = match option_env!("TAFFRAIL_GIT_SHA") {
     None => "Not provided",
 };
 
+/// Where etcd names Go's version.
+pub(super) const GO_VERSION: &str = "none (built with Rust)";
+
 /// The text of `--version`: etcd's four lines, because scripts read them, then our own name.
 pub(crate) fn version_text() -> String {
     format!(
-        "etcd Version: {ETCD_VERSION}\nGit SHA: {GIT_SHA}\nGo Version: none (built with Rust)\nGo OS/Arch: {}/{}\n\
+        "etcd Version: {ETCD_VERSION}\nGit SHA: {GIT_SHA}\nGo Version: {GO_VERSION}\nGo OS/Arch: {}/{}\n\
          Taffrail Version: {TAFFRAIL_VERSION}\n",
         std::env::consts::OS,
         go_arch(),
@@ -23,7 +26,7 @@ pub(crate) fn version_text() -> String {
 }
 
 /// The architecture under Go's name.
-fn go_arch() -> &'static str {
+pub(super) fn go_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

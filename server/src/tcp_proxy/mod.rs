@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use self::command::{Plan, PlanError};
 use self::remotes::Remotes;
-use crate::config::{LogFormat, LogSettings};
+use crate::config::LogSettings;
 use crate::logging;
 use crate::shutdown::Signals;
 
@@ -53,10 +53,8 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    logging::install(LogSettings {
-        level: tracing::Level::INFO,
-        format: LogFormat::Json,
-    });
+    // To the standard error, which cannot fail to be opened.
+    let _ = logging::install(&LogSettings::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
