@@ -49,6 +49,10 @@ pub fn run(args: &[String]) -> ExitCode {
         [first, rest @ ..] if first == "ctl" => ctl::run(rest, &env),
         [first, rest @ ..] if first == "demo" => demo::run(rest),
         [first, rest @ ..] if first == "gateway" => tcp_proxy::run(rest),
+        [first, ..] if first == "grpc-proxy" => {
+            eprintln!("grpc-proxy is not supported by this version of Taffrail");
+            ExitCode::FAILURE
+        }
         _ => member(args, &env),
     }
 }
