@@ -262,19 +262,8 @@ pub(super) fn compare(one: &[Url], other: &[Url]) -> Result<(), String> {
     if one.len() != other.len() {
         return Err(format!("len({}) != len({})", list(one), list(other)));
     }
-    let sorted = |urls: &[Url], of: fn(&Url) -> String| {
-        // etcd takes `localhost` as it is, so it tells it so.
-        let mut pairs: Vec<(String, &str)> = urls
-            .iter()
-            .map(|url| {
-                let resolved = of(url);
-                (resolved, if url.host == "localhost" { url.as_str() } else { "" })
-            })
-            .collect();
-        pairs.sort();
-        pairs
-    };
-    if sorted(one, |url| url.text.clone()) == sorted(other, |url| url.text.clone()) {
+    let as_written = |url: &Url| url.text.clone();
+    if sorted(one, as_written) == sorted(other, as_written) {
         return Ok(());
     }
     let (one, other) = (sorted(one, Url::resolved), sorted(other, Url::resolved));
@@ -286,6 +275,17 @@ pub(super) fn compare(one: &[Url], other: &[Url]) -> Result<(), String> {
         Some((one, other)) => Err(format!("resolved urls: {:?} != {:?}", shown(one), shown(other))),
         None => Ok(()),
     }
+}
+
+/// What `of` makes of each URL, in order; with it the URL as it was written, where etcd tells it so: it does not
+/// resolve `localhost`.
+fn sorted(urls: &[Url], of: fn(&Url) -> String) -> Vec<(String, &str)> {
+    let mut pairs: Vec<(String, &str)> = urls
+        .iter()
+        .map(|url| (of(url), if url.host == "localhost" { url.as_str() } else { "" }))
+        .collect();
+    pairs.sort();
+    pairs
 }
 
 #[cfg(test)]
