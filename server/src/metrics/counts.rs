@@ -1,12 +1,11 @@
 //! What the server counts for all its runtimes together: what happens rarely.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::proto::MetricType;
-use proto::etcdserverpb::AlarmMember;
 use store::shell::{BACKUP_BUCKETS_S, DEFRAG_BUCKETS_S, HASH_BUCKETS_S, Histogram};
 
 use super::page::Page;
@@ -23,8 +22,6 @@ pub(crate) struct HealthCounts {
     defragmenting: AtomicU64,
     backups: Histogram,
     hashes: Histogram,
-    /// By member and kind: an alarm that was raised once is shown ever after.
-    alarms: Mutex<BTreeSet<(u64, i32)>>,
 }
 
 /// The outcomes of one check.
@@ -47,7 +44,6 @@ impl Default for HealthCounts {
             defragmenting: AtomicU64::new(0),
             backups: Histogram::over(&BACKUP_BUCKETS_S),
             hashes: Histogram::over(&HASH_BUCKETS_S),
-            alarms: Mutex::default(),
         }
     }
 }
@@ -101,20 +97,6 @@ impl HealthCounts {
             histogram: &self.hashes,
             under_way: None,
         }
-    }
-
-    /// All alarms to show: those raised, and those that were.
-    pub(super) fn alarms(&self, raised: &[AlarmMember]) -> Vec<(u64, i32, bool)> {
-        let mut known = self.alarms.lock();
-        let raised: BTreeSet<_> = raised
-            .iter()
-            .map(|alarm| (alarm.member_id, alarm.alarm))
-            .collect();
-        known.extend(&raised);
-        known
-            .iter()
-            .map(|&(member, kind)| (member, kind, raised.contains(&(member, kind))))
-            .collect()
     }
 
     pub(super) fn add_to(&self, page: &mut Page) {
@@ -238,18 +220,6 @@ mod tests {
         ] {
             assert!(text.contains(line), "{text}");
         }
-    }
-
-    #[test]
-    fn an_alarm_that_was_raised_is_shown_ever_after() {
-        let counts = HealthCounts::default();
-        assert!(counts.alarms(&[]).is_empty());
-        let raised = AlarmMember {
-            member_id: 7,
-            alarm: 1,
-        };
-        assert_eq!(counts.alarms(&[raised]), [(7, 1, true)]);
-        assert_eq!(counts.alarms(&[]), [(7, 1, false)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use prometheus::proto::MetricType;
 use proto::etcdserverpb::AlarmType;
-use store::shell::{Metrics, Status};
+use store::shell::{KnownAlarm, Metrics};
 
 use super::page::Page;
 use crate::core::Core;
@@ -36,7 +36,7 @@ pub(super) fn add(page: &mut Page, core: &Core, metrics: &Metrics) {
             1.0,
         );
     }
-    add_alarms(page, core, &status);
+    add_alarms(page, &metrics.alarms);
     let mut features = page.family(
         "etcd_server_feature_enabled",
         "Whether or not a feature is enabled. 1 is enabled, 0 is not.",
@@ -48,18 +48,19 @@ pub(super) fn add(page: &mut Page, core: &Core, metrics: &Metrics) {
     page.push_if_any(features);
 }
 
-/// Absent before the first alarm, as in etcd.
-fn add_alarms(page: &mut Page, core: &Core, status: &Status) {
+/// Absent before the first alarm, as in etcd, and there ever after.
+fn add_alarms(page: &mut Page, known: &[KnownAlarm]) {
     let mut alarms = page.family(
         "etcd_debugging_server_alarms",
         "Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with \
          type of this alarm",
         MetricType::GAUGE,
     );
-    for (member, kind, raised) in core.health.alarms(&status.alarms) {
-        let kind = AlarmType::try_from(kind).map_or("UNKNOWN", |kind| kind.as_str_name());
-        let member = format!("{member:x}");
-        alarms.add(&[("alarm_type", kind), ("server_id", &member)], u64::from(raised));
+    for alarm in known {
+        let kind = AlarmType::try_from(alarm.kind).map_or("UNKNOWN", |kind| kind.as_str_name());
+        let member = format!("{:x}", alarm.member);
+        let labels = [("alarm_type", kind), ("server_id", &*member)];
+        alarms.add(&labels, u64::from(alarm.raised));
     }
     page.push_if_any(alarms);
 }

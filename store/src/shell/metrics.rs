@@ -1,11 +1,12 @@
 //! Numbers for operators: what the driver and the callers publish, and all of it as one plain value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use proto::etcdserverpb::AlarmMember;
 
 use super::histogram::{APPLY_BUCKETS_S, Histogram, HistogramValue, TRANSFER_BUCKETS_S};
 use crate::apply::RequestKind;
@@ -275,6 +276,55 @@ pub struct TransferValues {
     pub took: HistogramValue,
 }
 
+/// An alarm that stands or stood, for as long as this process lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KnownAlarm {
+    /// Of which member.
+    pub member: u64,
+    /// An `AlarmType`.
+    pub kind: i32,
+    /// Whether it stands.
+    pub raised: bool,
+}
+
+/// Alarms that were raised at some time, by member and kind.
+#[derive(Default)]
+pub(super) struct AlarmsSeen(Mutex<BTreeSet<(u64, i32)>>);
+
+impl AlarmsSeen {
+    /// These were raised or disarmed.
+    pub(super) fn note(&self, alarms: &[AlarmMember]) {
+        let mut seen = self.0.lock();
+        for alarm in alarms {
+            // A client may raise alarms of members that there never were.
+            if seen.len() < ALARMS_SEEN_MAX {
+                seen.insert((alarm.member_id, alarm.alarm));
+            }
+        }
+    }
+
+    /// All that were, and those that stand.
+    pub(super) fn known(&self, standing: &[AlarmMember]) -> Vec<KnownAlarm> {
+        self.note(standing);
+        let stands = |(member, kind): (u64, i32)| {
+            standing
+                .iter()
+                .any(|alarm| alarm.member_id == member && alarm.alarm == kind)
+        };
+        let seen = self.0.lock();
+        seen.iter()
+            .map(|&(member, kind)| KnownAlarm {
+                member,
+                kind,
+                raised: stands((member, kind)),
+            })
+            .collect()
+    }
+}
+
+/// Alarms that are remembered.
+const ALARMS_SEEN_MAX: usize = 64;
+
 /// TTLs of the leases granted.
 pub(super) struct LeaseTtls(pub(super) Histogram);
 
@@ -380,6 +430,7 @@ pub struct Metrics {
     pub snapshot_sends: Vec<(MemberId, TransferValues)>,
     pub snapshot_receives: Vec<(MemberId, TransferValues)>,
     pub snapshots_applying: u64,
+    pub alarms: Vec<KnownAlarm>,
 }
 
 #[cfg(test)]
@@ -406,6 +457,28 @@ mod tests {
         assert_eq!((metrics.tally.ranges, metrics.tally.txns), (2 * threads, threads));
         let puts = &metrics.requests[RequestKind::Put as usize];
         assert_eq!((puts.success.count(), puts.failure.count()), (threads, 0));
+    }
+
+    #[test]
+    fn an_alarm_that_was_raised_is_known_ever_after() {
+        let seen = AlarmsSeen::default();
+        assert!(seen.known(&[]).is_empty());
+        let alarm = AlarmMember {
+            member_id: 7,
+            alarm: 1,
+        };
+        seen.note(&[alarm]);
+        let known = |raised| KnownAlarm {
+            member: 7,
+            kind: 1,
+            raised,
+        };
+        assert_eq!(seen.known(&[]), [known(false)]);
+        assert_eq!(seen.known(&[alarm]), [known(true)]);
+        let many: Vec<_> = (0..1000)
+            .map(|member_id| AlarmMember { member_id, alarm: 1 })
+            .collect();
+        assert_eq!(seen.known(&many).len(), ALARMS_SEEN_MAX);
     }
 
     #[test]

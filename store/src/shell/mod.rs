@@ -56,7 +56,7 @@ pub use histogram::{
     HASH_BUCKETS_S, Histogram, HistogramValue, INDEX_PAUSE_BUCKETS_S, PAUSE_BUCKETS_S, TRANSFER_BUCKETS_S,
     TTL_BUCKETS_S,
 };
-pub use metrics::{Metrics, OutcomeValues, TransferValues};
+pub use metrics::{KnownAlarm, Metrics, OutcomeValues, TransferValues};
 pub use open_error::OpenError;
 pub use reads::RangeStream;
 pub use settings::{ClusterState, Join, Limits, Settings};

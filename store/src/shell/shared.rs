@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::command::Command;
 use super::member::HistoryRequest;
-use super::metrics::{ApplyNumbers, ByThread, CallNumbers, DiskNumbers, LeaseTtls, Transferred};
+use super::metrics::{AlarmsSeen, ApplyNumbers, ByThread, CallNumbers, DiskNumbers, LeaseTtls, Transferred};
 use super::settings::Settings;
 use crate::apply::State;
 use crate::backend::RevisionStore;
@@ -155,6 +155,7 @@ pub(super) struct Published {
     pub(super) snapshots_sent: Transferred,
     pub(super) snapshots_received: Transferred,
     pub(super) snapshots_applying: AtomicU64,
+    pub(super) alarms: AlarmsSeen,
 }
 
 /// Bytes of revisions not yet checkpointed, and the waiters for there to be fewer.

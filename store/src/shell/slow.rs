@@ -56,6 +56,9 @@ impl<'a> ApplyWatch<'a> {
         if kind == RequestKind::Compaction && applied.response.is_ok() {
             published.disk.compaction_apply.observe(took);
         }
+        if let Ok(Response::Alarm(answer)) = &applied.response {
+            published.alarms.note(&answer.alarms);
+        }
         self.tally += applied.tally;
         if took > self.shared.settings.slow_apply {
             self.slow.push(Slow {

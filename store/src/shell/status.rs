@@ -90,7 +90,7 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         open_reads: shared.pins.len() as u64,
         current_revision: state.mvcc.current(),
         compact_revision: state.mvcc.compacted(),
-        keys: state.mvcc.keys() as u64,
+        keys: state.mvcc.live_keys(),
         watchers: load(&published.watchers),
         watch_streams: load(&published.watch_streams),
         slow_watchers: load(&published.slow_watchers),
@@ -121,6 +121,7 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         snapshot_sends: published.snapshots_sent.values(),
         snapshot_receives: published.snapshots_received.values(),
         snapshots_applying: load(&published.snapshots_applying),
+        alarms: published.alarms.known(&state.alarms.list(AlarmType::None)),
         ..Metrics::default()
     };
     drop(state);
