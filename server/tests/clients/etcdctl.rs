@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::go_session::Through;
 use crate::harness::*;
@@ -63,6 +64,7 @@ fn debian(test: &str) -> Option<Programs> {
         version: "3.4",
         etcdctl: needs_etcdctl(test)?,
         etcdutl: None,
+        patience: PATIENCE,
     })
 }
 
@@ -70,7 +72,8 @@ fn newest(test: &str) -> Option<Programs> {
     Some(Programs {
         version: "3.7",
         etcdctl: needs_newest_etcdctl(test)?,
-        etcdutl: needs_etcdutl(test),
+        etcdutl: Some(needs_etcdutl(test)?),
+        patience: PATIENCE,
     })
 }
 
@@ -131,7 +134,7 @@ async fn session_with_three(test: &str, programs: &Programs, through: Through) {
 }
 
 async fn every_option_and_format(test: &str, programs: &Programs) {
-    let server = Server::start();
+    let server = Server::start_with(&["--watch-progress-notify-interval=200ms"]);
     let script = include_str!("etcdctl_options.txt");
     run(test, programs, &[("ENDPOINT", &address(&server))], &[script]);
 }
@@ -240,7 +243,14 @@ async fn check_datascale(test: &str, programs: &Programs) {
 }
 
 async fn check_perf(test: &str, programs: &Programs) {
+    let programs = &Programs {
+        patience: PERF_PATIENCE,
+        ..programs.clone()
+    };
     let server = Server::start();
     let script = include_str!("etcdctl_check_perf.txt");
     run(test, programs, &[("ENDPOINT", &address(&server))], &[script]);
 }
+
+/// The check itself lasts a minute.
+const PERF_PATIENCE: Duration = Duration::from_secs(180);

@@ -28,8 +28,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::harness::PATIENCE;
-
 /// One step of a script: its own line, the lines of its standard input, and what it must print.
 struct Step {
     line: String,
@@ -44,6 +42,8 @@ pub(crate) struct Programs {
     pub(crate) version: &'static str,
     pub(crate) etcdctl: PathBuf,
     pub(crate) etcdutl: Option<PathBuf>,
+    /// The longest that one step may last.
+    pub(crate) patience: Duration,
 }
 
 /// A run of a script.
@@ -97,13 +97,14 @@ impl Session {
     /// Runs one step and returns the lines it shows.
     fn step(&mut self, step: &Step) -> Vec<String> {
         let (kind, rest) = step.line.split_once(' ').expect("a mark, a space and the rest");
+        let patience = self.programs.patience;
         match kind {
             "$" => self.run_to_end(rest, &step.input),
             "?" => {
                 let start = Instant::now();
                 loop {
                     let lines = self.run_to_end(rest, &step.input);
-                    if self.is_expected(&lines, step) || start.elapsed() > PATIENCE {
+                    if self.is_expected(&lines, step) || start.elapsed() > self.programs.patience {
                         return lines;
                     }
                     pause();
@@ -117,7 +118,9 @@ impl Session {
             }
             "+" => {
                 let running = self.background.get_mut(rest).expect("a step of the background");
-                running.wait_until("its first line", |running| !running.stdout.text().is_empty());
+                running.wait_until(patience, "its first line", |running| {
+                    !running.stdout.text().is_empty()
+                });
                 Vec::new()
             }
             "." => {
@@ -127,7 +130,7 @@ impl Session {
             "^" => {
                 let mut running = self.background.remove(rest).expect("a step of the background");
                 running.interrupt();
-                running.wait_until("its end", Background::ended);
+                running.wait_until(patience, "its end", Background::ended);
                 self.show(running.finish(), true)
             }
             _ => panic!("no such mark: {}", step.line),
@@ -136,7 +139,7 @@ impl Session {
 
     fn run_to_end(&mut self, arguments: &str, input: &str) -> Vec<String> {
         let mut running = self.start(arguments, input);
-        running.wait_until("its end", Background::ended);
+        running.wait_until(self.programs.patience, "its end", Background::ended);
         self.show(running.finish(), false)
     }
 
@@ -144,7 +147,7 @@ impl Session {
     fn wait_for_lines(&mut self, mut running: Background, expected: &[String]) -> Vec<String> {
         let count = expected.iter().filter(|line| !line.starts_with("! ")).count();
         let start = Instant::now();
-        while !running.ended() && start.elapsed() < PATIENCE {
+        while !running.ended() && start.elapsed() < self.programs.patience {
             let lines = self.show((running.stdout.text(), String::new(), None), true);
             if count > 0 && lines.len() >= count {
                 break;
@@ -399,11 +402,11 @@ impl Background {
         rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("the process is ours");
     }
 
-    fn wait_until(&mut self, what: &str, condition: impl Fn(&mut Background) -> bool) {
+    fn wait_until(&mut self, patience: Duration, what: &str, condition: impl Fn(&mut Background) -> bool) {
         let start = Instant::now();
         while !condition(self) {
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < patience,
                 "{}: waiting for {what}; {}",
                 self.what,
                 self.stdout.text()
