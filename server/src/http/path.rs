@@ -13,7 +13,8 @@ pub(super) fn decoded_query(text: &str) -> Cow<'_, str> {
 }
 
 fn unescape(text: &str, plus_is_space: bool) -> Cow<'_, str> {
-    if !text.contains('%') && !(plus_is_space && text.contains('+')) {
+    let is_plain = !text.contains('%') && (!plus_is_space || !text.contains('+'));
+    if is_plain {
         return Cow::Borrowed(text);
     }
     let mut bytes = Vec::with_capacity(text.len());
