@@ -155,6 +155,11 @@ impl Membership {
         self.removed.contains(&id)
     }
 
+    /// The ids of members that were removed.
+    pub fn removed(&self) -> impl Iterator<Item = MemberId> {
+        self.removed.iter().copied()
+    }
+
     /// Adds a member, or takes its new peer URLs and role; false where its id was removed before.
     pub fn add(&mut self, member: Member) -> bool {
         if self.is_removed(member.id) {

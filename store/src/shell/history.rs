@@ -1,5 +1,5 @@
-//! Reading the stored history: for watchers that are far behind, and for HashKV. Both run on threads where they may
-//! wait for the disk.
+//! Reading the stored history: for watchers that are far behind, for HashKV and for exports. All run on threads where
+//! they may wait for the disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -239,44 +239,86 @@ fn hash_history(
         }
         HashKv::new(&state.mvcc, compacted, revision, keep)
     };
-    let mut next = 0;
-    while next <= revision {
+    let mut walk = Walk::to(revision);
+    loop {
+        match walk.step(shared, stored, pin, &mut |changes| {
+            feed(shared, pin, &mut hash, changes)
+        })? {
+            Walked::Some => {}
+            Walked::End => return Ok(pin.stands().then(|| hash.finish())),
+            Walked::Void => return Ok(None),
+        }
+    }
+}
+
+/// A walk through the history of one state in order of revision: what is not in memory comes from the working copy.
+/// Changes that a compaction below the walk's pin has given up may be left out.
+pub(super) struct Walk {
+    next: i64,
+    to: i64,
+}
+
+/// What one step of a walk came to.
+pub(super) enum Walked {
+    /// Some changes were shown.
+    Some,
+    /// There are no more.
+    End,
+    /// The state was replaced, or the store stops.
+    Void,
+}
+
+impl Walk {
+    /// A walk from the first revision to this one.
+    pub(super) fn to(to: i64) -> Self {
+        Walk { next: 0, to }
+    }
+
+    /// Shows the next changes, some at a time. No lock is held meanwhile.
+    pub(super) fn step(
+        &mut self,
+        shared: &Shared,
+        stored: &RevisionStore,
+        pin: &Pin,
+        show: &mut dyn FnMut(&[Change]),
+    ) -> Result<Walked, BackendError> {
         if shared.stopping.load(Ordering::Relaxed) {
-            return Ok(None);
+            return Ok(Walked::Void);
+        }
+        if self.next > self.to {
+            return Ok(Walked::End);
         }
         // What is checkpointed meanwhile leaves memory only once it is in the working copy.
         let recent: Vec<SharedRevision> = {
             let state = shared.state.read();
             if !pin.stands() {
-                return Ok(None);
+                return Ok(Walked::Void);
             }
-            let in_memory = next >= state.mvcc.recent().first();
+            let in_memory = self.next >= state.mvcc.recent().first();
             let batch = state
                 .mvcc
                 .recent()
-                .range(next)
-                .take(if in_memory { HASH_BATCH } else { 0 });
+                .range(self.next)
+                .take(if in_memory { WALK_BATCH } else { 0 });
             batch
-                .take_while(|recent| recent.main <= revision)
+                .take_while(|recent| recent.main <= self.to)
                 .cloned()
                 .collect()
         };
         if let Some(last) = recent.last() {
-            for recent in &recent {
-                feed(shared, pin, &mut hash, &recent.changes);
-            }
-            next = last.main + 1;
-            continue;
+            recent.iter().for_each(|recent| show(&recent.changes));
+            self.next = last.main + 1;
+            return Ok(Walked::Some);
         }
-        match scan_stored(stored, next, revision)? {
+        match scan_stored(stored, self.next, self.to)? {
             Some(found) => {
-                feed(shared, pin, &mut hash, &found.changes);
-                next = found.next;
+                show(&found.changes);
+                self.next = found.next;
+                Ok(Walked::Some)
             }
-            None => break,
+            None => Ok(Walked::End),
         }
     }
-    Ok(pin.stands().then(|| hash.finish()))
 }
 
 struct Found {
@@ -314,5 +356,5 @@ const SCAN_LIMIT: ScanLimit = ScanLimit {
     revisions: 1000,
     bytes: 4 << 20,
 };
-/// Revisions hashed from memory per hold of the lock.
-const HASH_BATCH: usize = 1000;
+/// Revisions taken from memory per hold of the lock.
+const WALK_BATCH: usize = 1000;

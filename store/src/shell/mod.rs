@@ -7,7 +7,7 @@
 //! | `driver.rs` | the task that drives a member |
 //! | `actors.rs` | the log writer's and checkpoint writer's threads |
 //! | `maintenance.rs` | when to compact, checkpoint and take snapshots |
-//! | `history.rs` | old revisions for watchers and HashKV |
+//! | `history.rs`, `export.rs` | old revisions for watchers and HashKV; everything, for backups |
 //! | `bootstrap.rs`, `founding.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
 //! | `transfers.rs`, `outgoing.rs`, `incoming.rs` | snapshot files from member to member |
 //! | `install.rs` | a snapshot from the leader in place of the state |
@@ -21,6 +21,7 @@ mod command;
 mod downgrade;
 mod driver;
 mod envelope;
+mod export;
 mod founding;
 mod handle;
 mod histogram;
@@ -50,6 +51,7 @@ pub mod text;
 mod transfers;
 
 pub use bootstrap::has_data;
+pub use export::{Content, Export};
 pub use handle::Store;
 pub use histogram::{
     APPLY_BUCKETS_S, BACKUP_BUCKETS_S, COMPACTION_BUCKETS_S, DEFRAG_BUCKETS_S, DISK_BUCKETS_S,
