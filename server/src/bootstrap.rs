@@ -11,6 +11,7 @@ use store::{OpenError, Store};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
+use crate::backup::Backups;
 use crate::compactor;
 use crate::config::{Address, Listener, Settings};
 use crate::connection::{Entry, Role};
@@ -266,6 +267,7 @@ fn cores(
     let health = Arc::new(HealthCounts::default());
     let features: Arc<[_]> = settings.feature_gates.clone().into();
     let http = Arc::new(settings.http.clone());
+    let backups = Backups::new(&settings.store.data_dir, health.clone());
     let (requests, answers) = (Backlog::of_requests(), Backlog::of_answers());
     shards
         .iter()
@@ -281,6 +283,7 @@ fn cores(
                 health: health.clone(),
                 features: features.clone(),
                 slow_request: settings.slow.request,
+                backups: backups.clone(),
                 peers: peers.clone(),
                 leaderless: leaderless.clone(),
                 stopping: stopping.clone(),

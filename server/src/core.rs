@@ -6,6 +6,7 @@ use std::time::Duration;
 use store::Store;
 use tokio::sync::watch;
 
+use crate::backup::Backups;
 use crate::config::{ConnectionSettings, HttpSettings};
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
@@ -33,6 +34,8 @@ pub(crate) struct Core {
     /// A unary call that takes longer is worth a line in the log.
     #[allow(dead_code, reason = "the line comes next")]
     pub(crate) slow_request: Duration,
+    /// Backups under way, of all runtimes.
+    pub(crate) backups: Arc<Backups>,
     /// The way to the other members.
     pub(crate) peers: Peers,
     /// How often this member has been without leader for [`LEADERLESS_ELECTIONS`] election timeouts.

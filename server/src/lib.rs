@@ -10,6 +10,7 @@
 //! | `compactor` | automatic compaction, when this member leads |
 //! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
+//! | `backup` | the state as a file of etcd's own format |
 //! | `http`, `metrics` | what probes and scrapers ask for |
 //! | `gateway` | the RPCs as JSON over HTTP |
 //! | `ctl` | the everyday commands of etcdctl |
@@ -20,6 +21,7 @@
 
 use std::process::ExitCode;
 
+mod backup;
 mod bootstrap;
 mod compactor;
 mod concurrency;

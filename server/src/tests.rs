@@ -24,6 +24,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::backup::Backups;
 use crate::config::{ConnectionSettings, HttpSettings};
 use crate::connection::{Entry, Role};
 use crate::core::Core;
@@ -87,6 +88,7 @@ impl Member {
             health: Arc::new(HealthCounts::default()),
             features: Arc::new([]),
             slow_request: std::time::Duration::from_secs(1),
+            backups: Backups::new(data.path(), Arc::default()),
             peers: Peers::new(2 << 20),
             leaderless: leaderless_seen,
             stopping: stopping_seen.clone(),

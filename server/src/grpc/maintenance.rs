@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use http::Request;
 use proto::etcdserverpb::downgrade_request::DowngradeAction;
 use proto::etcdserverpb::{
     AlarmMember, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo, DowngradeRequest,
-    DowngradeResponse, HashKvRequest, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
+    DowngradeResponse, HashKvRequest, HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse,
+    SnapshotRequest, StatusRequest, StatusResponse,
 };
 use store::types::MemberId;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::guard::Guarded;
 use super::meter::RequestBody;
 use super::rpc::Rpc;
-use super::{Answering, answer, status, unary};
+use super::{Answering, answer, requires_leader, server_stream, status, unary};
 use crate::config::{ETCD_VERSION, STORAGE_VERSION};
 use crate::core::Core;
 
@@ -36,6 +40,19 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
             let _timed = core.health.defragmentation();
             Ok(tonic::Response::new(DefragmentResponse::default()))
         }),
+        Rpc::Hash => unary(core, request, move |_: HashRequest| async move {
+            let header = store.status().header;
+            let hash = core
+                .backups
+                .hash(store)
+                .await
+                .map_err(|failure| status::of_backup(&failure))?;
+            Ok(tonic::Response::new(HashResponse {
+                header: Some(header),
+                hash,
+            }))
+        }),
+        Rpc::Snapshot => snapshot(core, request),
         Rpc::MoveLeader => unary(core, request, move |q: MoveLeaderRequest| async move {
             let moved = store.move_leader(MemberId(q.target_id)).await;
             // etcd's answer has no header either.
@@ -44,6 +61,25 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
         Rpc::Downgrade => unary(core, request, move |q| downgrade(core, q)),
         other => unreachable!("{other:?} is not served here"),
     }
+}
+
+/// The whole state as etcd's file, in parts.
+fn snapshot(core: &Arc<Core>, request: Request<RequestBody>) -> Answering<'_> {
+    let requires_leader = requires_leader(request.headers());
+    server_stream(core, request, move |_: SnapshotRequest| async move {
+        let parts = core.backups.begin(&core.store).await;
+        let parts = parts.map_err(|failure| status::of_backup(&failure))?;
+        let shard = core.shard.clone();
+        let messages = ReceiverStream::new(parts).map(move |part| {
+            shard.message_sent(Rpc::Snapshot);
+            part.map_err(|failure| status::of_backup(&failure))
+        });
+        Ok(tonic::Response::new(Guarded::new(
+            core,
+            requires_leader,
+            messages,
+        )))
+    })
 }
 
 async fn downgrade(

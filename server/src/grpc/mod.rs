@@ -89,9 +89,14 @@ fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering
         | Rpc::LeaseTimeToLive
         | Rpc::LeaseLeases => lease::serve(core, rpc, request),
         Rpc::MemberList => cluster::serve(core, request),
-        Rpc::Alarm | Rpc::Status | Rpc::Defragment | Rpc::HashKv | Rpc::MoveLeader | Rpc::Downgrade => {
-            maintenance::serve(core, rpc, request)
-        }
+        Rpc::Alarm
+        | Rpc::Status
+        | Rpc::Defragment
+        | Rpc::Hash
+        | Rpc::HashKv
+        | Rpc::Snapshot
+        | Rpc::MoveLeader
+        | Rpc::Downgrade => maintenance::serve(core, rpc, request),
         Rpc::Lock | Rpc::Unlock => lock::serve(core, rpc, request),
         Rpc::Campaign | Rpc::Proclaim | Rpc::Leader | Rpc::Observe | Rpc::Resign => {
             election::serve(core, rpc, request)

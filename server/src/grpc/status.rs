@@ -7,6 +7,7 @@
 use store::error::{Error, RequestError, Unavailable};
 use tonic::{Code, Status};
 
+use crate::backup;
 use crate::concurrency::Failure;
 
 /// The status of a failed call of the store.
@@ -126,6 +127,17 @@ pub(crate) fn no_leader() -> Status {
 /// The server ends a stream because it stops.
 pub(crate) fn stopped() -> Status {
     Status::new(Code::Unavailable, STOPPED)
+}
+
+/// Why there is no backup.
+pub(crate) fn of_backup(failure: &backup::Failure) -> Status {
+    match failure {
+        backup::Failure::Store(error) => of(error),
+        // etcd has no texts of its own for these either.
+        backup::Failure::Spool(_) | backup::Failure::Unwanted => {
+            Status::new(Code::Unknown, format!("etcdserver: {failure}"))
+        }
+    }
 }
 
 /// An action of Downgrade outside the enum.

@@ -83,14 +83,12 @@ impl HealthCounts {
         }
     }
 
-    /// A whole snapshot was sent to a client.
-    #[allow(dead_code, reason = "for the RPC Snapshot, which comes next")]
+    /// A backup has ended.
     pub(crate) fn backup(&self, took: Duration) {
         self.backups.observe(took);
     }
 
     /// The hash of the whole state is computed until this is dropped.
-    #[allow(dead_code, reason = "for the RPC Hash, which comes next")]
     pub(crate) fn hash(&self) -> Timed<'_> {
         Timed {
             began: std::time::Instant::now(),
