@@ -3,21 +3,19 @@
 //! serve probes; wait until there is a cluster to serve, but not for ever; serve clients; say so.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use store::{OpenError, Store};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::backup::Backups;
 use crate::compactor;
-use crate::config::{Address, Listener, Settings};
-use crate::connection::{Entry, Role};
+use crate::config::Settings;
 use crate::core::{self, Core};
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
+use crate::listen::{self, ListenError, Listeners, Listening, Port};
 use crate::metrics::HealthCounts;
 use crate::peer::discover::{self, DiscoverError};
 use crate::peer::{Home, Identity, Peers, accept};
@@ -27,10 +25,8 @@ use crate::shutdown::{self, Signals};
 /// Why the member did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("cannot listen on {address}")]
-    Listen { address: SocketAddr, source: io::Error },
-    #[error("{url}: TLS and unix sockets are not supported by this version of Taffrail")]
-    Unsupported { url: String },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("cannot open the store in {directory}")]
     Open { directory: String, source: OpenError },
     #[error(transparent)]
@@ -87,17 +83,14 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     ));
     let cores = cores(&store, &settings, &peers, &leaderless_seen, &stopping_seen);
     let placement = Arc::new(Placement::start(cores).map_err(Failure::Runtime)?);
-    let serve = |listeners: Vec<TcpListener>, role| {
-        let entry = Entry {
-            role,
-            plaintext: true,
-        };
-        for listener in listeners {
+    let serve = |listeners: Vec<(Listening, Arc<Port>)>| {
+        for (listening, port) in listeners {
+            listen::announce(&listening, &port);
             let (placement, stopping) = (placement.clone(), stopping_seen.clone());
-            tokio::spawn(async move { placement.accept(listener, entry, stopping).await });
+            tokio::spawn(async move { placement.accept(listening, port, stopping).await });
         }
     };
-    serve(listeners.metrics, Role::Metrics);
+    serve(listeners.metrics);
     let end = tokio::select! {
         biased;
         fatal = store.failed() => End::Fatal(fatal),
@@ -106,7 +99,7 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     };
     let end = match end {
         End::Never => {
-            serve(listeners.client, Role::Client);
+            serve(listeners.client);
             announce_service(&store);
             tokio::select! {
                 signal = signals.next() => End::Signal(signal),
@@ -208,50 +201,6 @@ async fn close(settings: &Settings, stop: impl Future<Output = ()>) {
     tracing::info!(fields = %identity, "closed etcd server");
 }
 
-/// The sockets, by what they serve.
-struct Listeners {
-    client: Vec<TcpListener>,
-    peer: Vec<TcpListener>,
-    metrics: Vec<TcpListener>,
-}
-
-impl Listeners {
-    fn bind(settings: &Settings) -> Result<Listeners, Failure> {
-        let bind_all = |listeners: &[Listener], role: &str| {
-            let bound = listeners.iter().map(|listener| {
-                let (Address::Tcp(address), false) = (&listener.address, listener.tls) else {
-                    let url = listener.url.clone();
-                    return Err(Failure::Unsupported { url });
-                };
-                let address = *address;
-                let listener = bind(address).map_err(|source| Failure::Listen { address, source })?;
-                if let Ok(bound) = listener.local_addr() {
-                    tracing::info!(address = %bound, role, "listening");
-                }
-                Ok(listener)
-            });
-            bound.collect::<Result<Vec<_>, Failure>>()
-        };
-        Ok(Listeners {
-            client: bind_all(&settings.listen_client, "client")?,
-            peer: bind_all(&settings.listen_peer, "peer")?,
-            metrics: bind_all(&settings.listen_metrics, "metrics")?,
-        })
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    // A restart must not wait for connections of the last run to time out.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// One core per CPU that this process may use.
 fn cores(
     store: &Store,
@@ -306,5 +255,3 @@ fn notify_service_manager() {
 
 /// How long clients wait for a cluster at the start: etcd's time.
 const CLUSTER_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Connections that may wait to be accepted, as while the store opens.
-const BACKLOG: u32 = 4096;

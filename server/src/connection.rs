@@ -1,7 +1,9 @@
 //! One connection: HTTP/1.1 or HTTP/2 by its first bytes, gRPC or plain HTTP by its content type.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,14 +16,15 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::TcpStream;
 
 use crate::config::ConnectionSettings;
 use crate::core::{Core, raised};
 use crate::grpc;
 use crate::grpc::meter::AnswerBody;
 use crate::http;
-use crate::listen::{Calls, Guarded, OpenCall};
+use crate::listen::{
+    Calls, Guarded, OpenCall, Opened, Port, Remote, Socket, Versions, is_misplaced_handshake,
+};
 
 /// What a listener serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,10 +32,8 @@ pub(crate) enum Role {
     /// gRPC and every HTTP endpoint.
     Client,
     /// gRPC alone: HTTP has listeners of its own.
-    #[allow(dead_code, reason = "settled with the listeners for HTTP alone")]
     ClientGrpc,
     /// Every HTTP endpoint for clients, but no gRPC.
-    #[expect(dead_code, reason = "settled with the listeners for HTTP alone")]
     ClientHttp,
     /// Probes and metrics only.
     Metrics,
@@ -46,17 +47,37 @@ pub(crate) struct Entry {
     pub(crate) plaintext: bool,
 }
 
-/// Serves `stream` until its client leaves, or the process stops and what is under way is answered.
-pub(crate) async fn serve(core: Arc<Core>, entry: Entry, stream: TcpStream) {
+/// Serves `socket` until its client leaves, or the process stops and what is under way is answered.
+pub(crate) async fn serve(core: Arc<Core>, port: Arc<Port>, socket: Socket) {
     // Answers are small and awaited: never wait for more to send.
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = socket.set_nodelay() {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
+    let remote = socket.remote;
     let mut stopping = core.stopping.clone();
-    let builder = builder(core.limits);
+    let opened = tokio::select! {
+        opened = port.open(socket) => opened,
+        () = raised(&mut stopping) => return,
+    };
+    let Opened {
+        stream,
+        entry,
+        versions,
+    } = match opened {
+        Ok(opened) => opened,
+        Err(error) => return log_rejected(remote, &error),
+    };
+    let builder = match versions {
+        Versions::Any => builder(core.limits),
+        Versions::Http1 => builder(core.limits).http1_only(),
+        Versions::Http2 => builder(core.limits).http2_only(),
+    };
     let calls = Calls::default();
-    let stream = Guarded::new(stream, Some(core.limits.ping_min_interval), calls.clone());
+    // Behind TLS, etcd's HTTP server carries gRPC, and that does not count pings.
+    let pings_counted = entry.plaintext || entry.role == Role::ClientGrpc;
+    let ping_interval_min = pings_counted.then_some(core.limits.ping_min_interval);
+    let stream = Guarded::new(stream, ping_interval_min, calls.clone());
     let handler = service_fn(move |request| dispatch(core.clone(), entry, calls.open(), request));
     let mut connection =
         std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), handler));
@@ -68,8 +89,22 @@ pub(crate) async fn serve(core: Arc<Core>, entry: Entry, stream: TcpStream) {
             connection.await
         }
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection broke off");
+    match result {
+        Err(error) if is_misplaced_handshake(&*error) => log_rejected(remote, &*error),
+        Err(error) => tracing::debug!(%error, "a connection broke off"),
+        Ok(()) => {}
+    }
+}
+
+/// etcd's line about a connection that came to nothing. Whoever connects and leaves is not worth a warning.
+fn log_rejected(remote: Remote, error: &(dyn Error + 'static)) {
+    let left = error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+    if left {
+        tracing::debug!("remote-addr" = %remote, error = "EOF", "rejected connection on client endpoint");
+    } else {
+        tracing::warn!("remote-addr" = %remote, %error, "rejected connection on client endpoint");
     }
 }
 

@@ -5,7 +5,7 @@
 //! | `config` | flags and environment, resolved and validated |
 //! | `bootstrap`, `shutdown` | the ordered start and stop |
 //! | `connection`, `placement` | a client's connection, and which runtime serves it |
-//! | `listen` | what stands between a socket and HTTP |
+//! | `listen`, `tls` | sockets, and what stands between them and HTTP |
 //! | `peer` | the other members: transport, handshake, joining |
 //! | `compactor` | automatic compaction, when this member leads |
 //! | `concurrency` | locks and elections over the store's handle |
@@ -40,6 +40,7 @@ mod peer;
 mod placement;
 mod shutdown;
 mod tcp_proxy;
+mod tls;
 
 /// Runs the program named by `args` (the first is the program's own name) to its exit code.
 #[must_use]

@@ -2,22 +2,21 @@
 //! turn. A connection and all its calls stay on one core; runtime 0 also drives the store.
 
 use std::io;
-use std::net::TcpStream as StdStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::connection::{self, Entry};
+use crate::connection;
 use crate::core::{Core, raised};
+use crate::listen::{Handed, Listening, Port, Socket};
 
 /// The runtimes, as seen by whoever accepts connections.
 pub(crate) struct Placement {
     /// Runtime 0, which is the caller's own.
     own: Arc<Core>,
-    others: Vec<mpsc::Sender<(StdStream, Entry)>>,
+    others: Vec<mpsc::Sender<(Handed, Arc<Port>)>>,
 }
 
 impl Placement {
@@ -41,8 +40,8 @@ impl Placement {
     /// Accepts connections until the process stops; `first` is the runtime that gets the first one.
     pub(crate) async fn accept(
         &self,
-        listener: TcpListener,
-        entry: Entry,
+        listener: Listening,
+        port: Arc<Port>,
         mut stopping: watch::Receiver<bool>,
     ) {
         let mut turn = 0;
@@ -52,8 +51,8 @@ impl Placement {
                 () = raised(&mut stopping) => return,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    self.place(turn, stream, entry).await;
+                Ok(socket) => {
+                    self.place(turn, socket, port.clone()).await;
                     turn = (turn + 1) % (self.others.len() + 1);
                 }
                 Err(error) => {
@@ -65,14 +64,14 @@ impl Placement {
         }
     }
 
-    async fn place(&self, turn: usize, stream: TcpStream, entry: Entry) {
+    async fn place(&self, turn: usize, socket: Socket, port: Arc<Port>) {
         let Some(other) = turn.checked_sub(1).and_then(|index| self.others.get(index)) else {
-            tokio::spawn(connection::serve(self.own.clone(), entry, stream));
+            tokio::spawn(connection::serve(self.own.clone(), port, socket));
             return;
         };
-        match stream.into_std() {
+        match socket.hand_over() {
             // A worker ends only with the process.
-            Ok(stream) => drop(other.send((stream, entry)).await),
+            Ok(handed) => drop(other.send((handed, port)).await),
             Err(error) => tracing::warn!(%error, "cannot hand a connection over"),
         }
     }
@@ -80,12 +79,12 @@ impl Placement {
 
 /// Serves what is handed over until nothing more can come, then until the last of it is served: the runtime ends with
 /// this future, and would cut off the connections that are being told of the stop.
-async fn serve_handed(core: Arc<Core>, mut handed: mpsc::Receiver<(StdStream, Entry)>) {
+async fn serve_handed(core: Arc<Core>, mut handed: mpsc::Receiver<(Handed, Arc<Port>)>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            next = handed.recv() => match next.map(|(stream, entry)| (TcpStream::from_std(stream), entry)) {
-                Some((Ok(stream), entry)) => drop(connections.spawn(connection::serve(core.clone(), entry, stream))),
+            next = handed.recv() => match next.map(|(handed, port)| (Socket::take_over(handed), port)) {
+                Some((Ok(socket), port)) => drop(connections.spawn(connection::serve(core.clone(), port, socket))),
                 Some((Err(error), _)) => tracing::warn!(%error, "cannot take a connection over"),
                 None => break,
             },

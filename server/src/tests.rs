@@ -26,11 +26,12 @@ use tonic::{Code, Request, Status};
 
 use crate::backup::Backups;
 use crate::config::{ConnectionSettings, HttpSettings};
-use crate::connection::{Entry, Role};
+use crate::connection::Role;
 use crate::core::Core;
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::{Shard, Totals};
 use crate::grpc::rpc::Rpc;
+use crate::listen::{Listening, Port, Security};
 use crate::metrics::HealthCounts;
 use crate::peer::Peers;
 use crate::placement::Placement;
@@ -96,11 +97,12 @@ impl Member {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let placement = Placement::start(vec![core.clone()]).unwrap();
-        let entry = Entry {
+        let port = Arc::new(Port {
             role: Role::Client,
-            plaintext: true,
-        };
-        tokio::spawn(async move { placement.accept(listener, entry, stopping_seen).await });
+            security: Security::Plain,
+        });
+        let listener = Listening::Tcp(listener);
+        tokio::spawn(async move { placement.accept(listener, port, stopping_seen).await });
         Member {
             address,
             store,

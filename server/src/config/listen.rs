@@ -21,7 +21,7 @@ pub(crate) struct Listener {
 }
 
 /// What a listener binds.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
@@ -177,7 +177,6 @@ fn urls(raw: &Raw, name: &'static str) -> Vec<Url> {
 
 /// TLS for clients, as its flags describe it; files are read where connections are accepted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[allow(dead_code, reason = "the rooms that read it come one by one")]
 pub(crate) struct TlsSettings {
     pub(crate) cert_file: Option<PathBuf>,
     pub(crate) key_file: Option<PathBuf>,
@@ -252,7 +251,7 @@ impl TlsSettings {
     }
 
     /// Whether no certificate is given, as etcd asks the question.
-    pub(super) fn has_no_files(&self) -> bool {
+    pub(crate) fn has_no_files(&self) -> bool {
         self.cert_file.is_none() && self.key_file.is_none()
     }
 

@@ -10,6 +10,7 @@
 //! and what is read goes where the reader wants it. So the cost of a frame is a few nanoseconds (5 ns for a call of
 //! three small ones). What is no HTTP/2 passes untouched.
 
+use std::error::Error;
 use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -24,6 +25,7 @@ use tokio::time::Sleep;
 
 use super::blocks::{self, Gathered};
 use super::frames::{ACK, DATA, GOAWAY, HEAD_BYTES, HEADERS, Head, PING, PREFACE, Walk};
+use super::port::HANDSHAKE_BYTE;
 use super::{authority, pings::Pings};
 
 /// A connection over `S`, guarded.
@@ -284,6 +286,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             held.raw.extend_from_slice(read);
             into.set_filled(before);
             if polled.is_ready() {
+                if self.protocol == Protocol::Unknown && held.raw.first() == Some(&HANDSHAKE_BYTE) {
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        MisplacedHandshake,
+                    )));
+                }
                 held.look(ended, &mut self.protocol, &mut self.inbound, &mut self.traffic);
                 if ended && held.ready.is_empty() {
                     return polled;
@@ -397,6 +405,24 @@ where
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
+}
+
+/// A client that wants TLS where there is none. It would take no answer in plaintext, so it gets none.
+#[derive(Debug, thiserror::Error)]
+#[error("a TLS handshake where plaintext is served")]
+struct MisplacedHandshake;
+
+/// Whether a connection ended because its client wanted TLS where there is none.
+pub(crate) fn is_misplaced_handshake(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<MisplacedHandshake>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// GOAWAY, as grpc-go's server sends it.

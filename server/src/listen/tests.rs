@@ -8,7 +8,7 @@ use fluke_hpack::{Decoder, Encoder};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex};
 
 use super::frames::*;
-use super::{Calls, Guarded};
+use super::{Calls, Guarded, is_misplaced_handshake};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -35,6 +35,16 @@ fn block(encoder: &mut Encoder<'_>, authority: &str) -> Vec<u8> {
         ("te", "trailers"),
     ];
     encoder.encode(fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())))
+}
+
+#[tokio::test]
+async fn a_misplaced_handshake_is_told_from_http() {
+    let (mut client, server) = duplex(64 << 10);
+    let mut guarded = Guarded::new(server, Some(MINUTE), Calls::default());
+    client.write_all(b"\x16\x03\x01\x00\x05hello").await.unwrap();
+    let error = guarded.read(&mut [0; 24]).await.unwrap_err();
+    assert!(is_misplaced_handshake(&error));
+    assert!(!is_misplaced_handshake(&std::io::Error::other("x")));
 }
 
 /// What a reader reads of `sent`, when it comes in parts of so many bytes.
@@ -86,7 +96,6 @@ async fn what_is_no_http2_passes_untouched() {
         &b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"[..],
         b"PRI * HTTP/2.0\r\n\r\nXX",
         b"PRI",
-        b"\x16\x03\x01",
         b"",
         &[PREFACE, b"\xff\xff"].concat(),
         &[PREFACE, &frame(HEADERS, PADDED, 1, &[200, 1]), &[1; 40]].concat(),

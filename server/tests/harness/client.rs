@@ -1,5 +1,12 @@
 //! gRPC clients for one endpoint, with short forms for calls that must succeed.
 
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper_util::rt::TokioIo;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
@@ -11,6 +18,9 @@ use proto::etcdserverpb::{
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
     TxnRequest, TxnResponse,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -39,6 +49,20 @@ impl Client {
     /// A client that connects with its first call, and again after a loss.
     pub(crate) fn lazy(endpoint: &str) -> Client {
         Client::over(Client::endpoint(endpoint).connect_lazy())
+    }
+
+    /// A client whose connections `connect` makes.
+    pub(crate) async fn through<F, T, S>(connect: F) -> Result<Client, tonic::transport::Error>
+    where
+        F: FnMut() -> T + Send + 'static,
+        T: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let endpoint = Client::endpoint("http://localhost");
+        let channel = endpoint
+            .connect_with_connector(Connector(connect, PhantomData))
+            .await?;
+        Ok(Client::over(channel))
     }
 
     fn endpoint(endpoint: &str) -> Endpoint {
@@ -199,4 +223,27 @@ pub(crate) fn assert_status<T: std::fmt::Debug>(result: Result<T, Status>, code:
 
 fn revision(header: Option<&proto::etcdserverpb::ResponseHeader>) -> i64 {
     header.expect("the answer has a header").revision
+}
+
+/// Makes connections for [`Client::through`].
+struct Connector<F, S>(F, PhantomData<fn() -> S>);
+
+impl<F, T, S> Service<Uri> for Connector<F, S>
+where
+    F: FnMut() -> T,
+    T: Future<Output = io::Result<S>> + Send + 'static,
+    S: 'static,
+{
+    type Response = TokioIo<S>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<S>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connecting = (self.0)();
+        Box::pin(async move { connecting.await.map(TokioIo::new) })
+    }
 }

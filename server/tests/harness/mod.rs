@@ -21,6 +21,7 @@ mod random;
 mod requests;
 mod server;
 mod skip;
+pub(crate) mod tls;
 mod tools;
 mod watch;
 

@@ -106,6 +106,16 @@ impl Server {
         self.wait_until_ready();
     }
 
+    /// As [`Server::run`], in a working directory.
+    pub(crate) fn run_in(&mut self, directory: Option<&Path>) {
+        let mut command = self.command();
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
+        self.child = Some(command.spawn().expect("the server program can be run"));
+        self.wait_until_ready();
+    }
+
     /// Starts the process and does not wait for it.
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "the server runs already");

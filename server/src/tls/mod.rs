@@ -1,0 +1,222 @@
+//! TLS as a server: the handshake by etcd's flags, over whatever a listener accepts.
+//!
+//! - ALPN offers `h2` alone. A client that offers `http/1.1` and no `h2`, or nothing, is let in with none negotiated,
+//!   which means HTTP/1.1; one that offers only others gets the alert no_application_protocol.
+//! - The certificate and its key are read again when their files change; see [`certificate`].
+//! - Clients are verified when `--client-cert-auth` or a CA is given; see [`clients`].
+//! - A handshake may take [`HANDSHAKE_MAX`], and only [`HANDSHAKES_MAX`] are under way at once.
+//!
+//! No name of a user is taken from a certificate yet. Nothing here knows what is served, so the listeners of peers can
+//! use it too.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage};
+use rustls::{AlertDescription, ServerConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use self::certificate::Certificate;
+use crate::config::{TlsSettings, TlsVersion};
+
+mod auto;
+mod certificate;
+mod clients;
+mod suites;
+
+pub(crate) use self::auto::self_signed;
+
+/// Why TLS cannot be served. The texts are etcd's or Go's where those have one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")]
+    HalfPair { key: String, cert: String },
+    #[error("open {path}: {}", certificate::io_text(.source))]
+    Open { path: String, source: io::Error },
+    #[error("tls: failed to find any PEM data in {0} input")]
+    NoPem(&'static str),
+    #[error("tls: private key does not match public key")]
+    Mismatch,
+    #[error("tls: {0}")]
+    Material(String),
+    #[error("{0}: no certificate in it")]
+    EmptyAuthority(String),
+    #[error("--client-cert-auth without --trusted-ca-file: the system's own authorities are not to be found")]
+    NoAuthority,
+    #[error("none of the cipher suites {0:?} can be served, and the maximum version excludes TLS 1.3")]
+    NoSuite(Vec<String>),
+    #[error("selfSignedCertValidity is invalid,it should be greater than 0")]
+    NoValidity,
+    #[error("cannot make a certificate: {0}")]
+    SelfSigned(String),
+}
+
+/// A server's side of TLS.
+pub(crate) struct ServerTls {
+    /// For clients that know ALPN, and offer `h2` or nothing that we know.
+    with_alpn: Arc<ServerConfig>,
+    /// For those that are let in with nothing negotiated.
+    without_alpn: Arc<ServerConfig>,
+    under_way: Semaphore,
+}
+
+impl ServerTls {
+    /// Reads what `settings` name. A certificate must be given.
+    pub(crate) fn new(settings: &TlsSettings) -> Result<ServerTls, TlsError> {
+        let provider = Arc::new(provider(settings)?);
+        let path = |file: &Option<PathBuf>| file.as_ref().map(|path| path.display().to_string());
+        let (Some(cert_file), Some(key_file)) = (&settings.cert_file, &settings.key_file) else {
+            return Err(TlsError::HalfPair {
+                key: path(&settings.key_file).unwrap_or_default(),
+                cert: path(&settings.cert_file).unwrap_or_default(),
+            });
+        };
+        let certificate = Arc::new(Certificate::read(
+            cert_file.clone(),
+            key_file.clone(),
+            provider.clone(),
+        )?);
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&versions(settings))
+            .map_err(|error| TlsError::Material(error.to_string()))?;
+        let verified = settings.client_cert_auth || settings.trusted_ca_file.is_some();
+        let builder = if verified {
+            builder.with_client_cert_verifier(clients::verifier(settings, provider)?)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut config = builder.with_cert_resolver(certificate);
+        if verified {
+            // A session that goes on skips the verification, and with it a revocation.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        let without_alpn = Arc::new(config.clone());
+        config.alpn_protocols = vec![H2.to_vec()];
+        Ok(ServerTls {
+            with_alpn: Arc::new(config),
+            without_alpn,
+            under_way: Semaphore::new(HANDSHAKES_MAX),
+        })
+    }
+
+    /// Shakes hands with the client at the other end of `stream`. An error is what etcd would log of it.
+    pub(crate) async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, io::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = async {
+            // Never closed: whoever waits for a turn gets one, or runs out of time.
+            let _turn = self.under_way.acquire().await.map_err(io::Error::other)?;
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let config = match expects_http1(&start.client_hello()) {
+                true => self.without_alpn.clone(),
+                false => self.with_alpn.clone(),
+            };
+            start.into_stream(config).await
+        };
+        match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
+            Ok(shaken) => shaken.map_err(in_gos_words),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")),
+        }
+    }
+}
+
+/// Whether a client takes HTTP/1.1 for granted, by etcd's reading of what it offers.
+fn expects_http1(hello: &ClientHello<'_>) -> bool {
+    let Some(offered) = hello.alpn() else {
+        return false;
+    };
+    let (mut h2, mut http1) = (false, false);
+    for protocol in offered {
+        h2 |= protocol == H2;
+        http1 |= protocol == b"http/1.1";
+    }
+    http1 && !h2
+}
+
+/// The texts that operators know from etcd's log, where there is one.
+fn in_gos_words(error: io::Error) -> io::Error {
+    let Some(cause) = error
+        .get_ref()
+        .and_then(|cause| cause.downcast_ref::<rustls::Error>())
+    else {
+        return error;
+    };
+    let text = match cause {
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            "tls: first record does not look like a TLS handshake".to_owned()
+        }
+        rustls::Error::NoCertificatesPresented => "tls: client didn't provide a certificate".to_owned(),
+        rustls::Error::NoApplicationProtocol => {
+            "tls: client requested unsupported application protocols".to_owned()
+        }
+        rustls::Error::AlertReceived(alert) => format!("remote error: tls: {}", alert_text(*alert)),
+        rustls::Error::InvalidCertificate(cause) => {
+            format!(
+                "tls: failed to verify certificate: {}",
+                clients::in_gos_words(cause)
+            )
+        }
+        other => format!("tls: {other}"),
+    };
+    io::Error::new(error.kind(), text)
+}
+
+fn alert_text(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::BadCertificate => "bad certificate".to_owned(),
+        AlertDescription::UnknownCA => "unknown certificate authority".to_owned(),
+        AlertDescription::CertificateExpired => "expired certificate".to_owned(),
+        AlertDescription::HandshakeFailure => "handshake failure".to_owned(),
+        AlertDescription::ProtocolVersion => "protocol version not supported".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn provider(settings: &TlsSettings) -> Result<CryptoProvider, TlsError> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    let chosen = suites::chosen(&settings.cipher_suites);
+    if settings.cipher_suites.is_empty() {
+        return Ok(provider);
+    }
+    if chosen.suites.is_empty() && settings.max_version == Some(TlsVersion::V12) {
+        return Err(TlsError::NoSuite(chosen.unserved));
+    }
+    if !chosen.unserved.is_empty() {
+        tracing::warn!(
+            cipher_suites = ?chosen.unserved,
+            "these cipher suites are out of date and never used"
+        );
+    }
+    // Those of TLS 1.3 cannot be chosen, in etcd neither.
+    provider
+        .cipher_suites
+        .retain(|suite| suite.tls13().is_some() || chosen.suites.contains(&suite.suite()));
+    Ok(provider)
+}
+
+fn versions(settings: &TlsSettings) -> Vec<&'static SupportedProtocolVersion> {
+    let max = settings.max_version.unwrap_or(TlsVersion::V13);
+    let versions = [
+        (TlsVersion::V12, &rustls::version::TLS12),
+        (TlsVersion::V13, &rustls::version::TLS13),
+    ];
+    versions
+        .into_iter()
+        .filter(|(version, _)| (settings.min_version..=max).contains(version))
+        .map(|(_, version)| version)
+        .collect()
+}
+
+pub(crate) const H2: &[u8] = b"h2";
+/// etcd's limit on one handshake.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Handshakes under way at once on one listener's TLS; others wait for their turn.
+const HANDSHAKES_MAX: usize = 1024;
