@@ -46,9 +46,13 @@ pub(super) fn read(raw: &Raw, advertise_peer: &[Url]) -> Result<Members, Refusal
     let given = raw
         .given("initial-cluster")
         .filter(|given| !(raw.from_file && given.is_empty()));
-    let Some(given) = given else {
-        return Ok(vec![(name.to_owned(), url::texts(advertise_peer))]);
+    // Read like a given one, for the sake of names that cannot stand in it.
+    let alone = || {
+        let name = if name.is_empty() { "default" } else { name };
+        let entries = advertise_peer.iter().map(|url| format!("{name}={url}"));
+        entries.collect::<Vec<_>>().join(",")
     };
+    let given = given.map_or_else(alone, str::to_owned);
     let mut members: Vec<(String, Vec<Url>)> = Vec::new();
     for entry in given.split(',').filter(|entry| !entry.is_empty()) {
         let (member, text) = entry.split_once('=').unwrap_or((entry, ""));

@@ -70,6 +70,17 @@ pub(super) fn warn_of_name(raw: &mut Raw) {
     }
 }
 
+/// There is never that much to gain here: the working copy is compacted as it is written.
+pub(super) fn skip_defragmentation(raw: &mut Raw) {
+    let threshold = raw.number("bootstrap-defrag-threshold-megabytes");
+    if threshold > 0 {
+        raw.notices.push(Notice::info(
+            "Skipping defragmentation",
+            json!({ "bootstrap-defrag-threshold-bytes": threshold.saturating_mul(1 << 20) }),
+        ));
+    }
+}
+
 pub(super) fn learners_max(raw: &Raw) -> Result<usize, Refusal> {
     let given = parse_signed(raw.get("max-learners")).unwrap_or(1);
     usize::try_from(given).map_err(|_| start("membership: too many learner members in cluster"))
@@ -130,6 +141,10 @@ pub(super) fn store(
         max_request_bytes: request_bytes_max(raw),
         max_txn_ops: usize::try_from(raw.number("max-txn-ops")).unwrap_or(usize::MAX),
         watch_progress_interval: progress_interval(raw),
+        wal_dir: match raw.get("wal-dir") {
+            "" => None,
+            given => Some(PathBuf::from(given)),
+        },
         slow_apply: raw.interval("warning-apply-duration"),
         ..store::Settings::new(data_dir(raw, &name))
     };

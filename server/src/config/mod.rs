@@ -141,6 +141,7 @@ impl Settings {
         )
         .map_err(start)?;
         let learners_max = member::learners_max(raw)?;
+        member::skip_defragmentation(raw);
         member::check_token(raw)?;
         member::check_unsupported(raw)?;
         let store = member::store(raw, timing, cluster, &advertised)?;

@@ -235,7 +235,7 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         refused("discovery-srv", "", Kind::Text, "Domain whose SRV records name the members to start with."),
         inert("discovery-srv-name", "", Kind::Text, "Suffix of the service's name in these records."),
         live("strict-reconfig-check", "true", Kind::Bool, "Refuse changes of membership that endanger the quorum."),
-        live("pre-vote", "true", Kind::Bool, "Ask for votes before a term begins, so that a member that returns does not disturb."),
+        inert("pre-vote", "true", Kind::Bool, "Ask for votes before a term begins, so that a member that returns does not disturb; always so here."),
         live("auto-compaction-retention", "0", Kind::Text, "History to keep when compacting automatically; 0 never compacts."),
         live("auto-compaction-mode", "periodic", Kind::Text, "periodic: the retention is a duration, in hours without a unit; revision: a number of revisions."),
         inert("v2-deprecation", "write-only", Kind::SomeOf(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]), "Accepted without effect: there is no v2 store. Gone in 3.8."),

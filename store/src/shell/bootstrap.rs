@@ -53,6 +53,18 @@ impl Folders {
             member,
         }
     }
+
+    /// Those of a store with these settings, which may keep its log elsewhere.
+    pub(super) fn of(settings: &Settings) -> Self {
+        let folders = Folders::new(&settings.data_dir);
+        match &settings.wal_dir {
+            Some(wal) => Folders {
+                wal: wal.clone(),
+                ..folders
+            },
+            None => folders,
+        }
+    }
 }
 
 /// The world a store is opened in, and what keeps its working copy.
@@ -105,7 +117,7 @@ pub(super) async fn open(
         #[cfg(any(test, feature = "sim"))]
         verify_log: true,
     };
-    let folders = Folders::new(&settings.data_dir);
+    let folders = Folders::of(&settings);
     let for_recovery = settings.clone();
     let (world, lock, recovered) = Offload::Threads
         .run(move || {
@@ -145,12 +157,12 @@ pub(super) async fn open(
 /// # Errors
 /// Those of listing the folder.
 pub fn has_data(settings: &Settings) -> Result<bool, OpenError> {
-    Ok(Wal::exists(&RealDisk, &Folders::new(&settings.data_dir).wal)?)
+    Ok(Wal::exists(&RealDisk, &Folders::of(settings).wal)?)
 }
 
 /// Takes the folder for this process, after refusing one that is not ours to touch.
 pub(super) fn lock(world: &World, settings: &Settings) -> Result<Box<dyn DirLock>, OpenError> {
-    let folders = Folders::new(&settings.data_dir);
+    let folders = Folders::of(settings);
     if let Ok(names) = world.disk.list(&folders.snap)
         && names
             .iter()
@@ -186,7 +198,7 @@ struct ReadBack {
 
 /// Reads everything back, founding a cluster in a new folder.
 pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, OpenError> {
-    let folders = Folders::new(&settings.data_dir);
+    let folders = Folders::of(settings);
     let config = wal_config(world, settings);
     if !Wal::exists(world.disk.as_ref(), &folders.wal)? {
         founding::found(world, settings, &folders, &config)?;

@@ -33,6 +33,8 @@ pub struct Settings {
     pub name: String,
     /// Folder of the data; created where missing (mode 0700). One process at a time.
     pub data_dir: PathBuf,
+    /// Folder of the log alone, as on a disk of its own; below the folder of the data if there is none.
+    pub wal_dir: Option<PathBuf>,
     /// Members that found the cluster: names and peer URLs. Read only when the data folder is new.
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// Part of the cluster's and members' ids, so that two clusters with the same URLs differ.
@@ -145,6 +147,7 @@ impl Settings {
         Settings {
             name: "default".to_owned(),
             data_dir: data_dir.into(),
+            wal_dir: None,
             initial_cluster: vec![("default".to_owned(), vec![peer_url.clone()])],
             initial_cluster_token: "etcd-cluster".to_owned(),
             initial_cluster_state: ClusterState::New,
