@@ -34,7 +34,7 @@ pub(crate) enum LogOutput {
 }
 
 /// When a new file is begun, and what becomes of the old ones.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Rotation {
     /// Megabytes of one file; 0 is 100.
@@ -59,18 +59,6 @@ impl Default for LogSettings {
             format: LogFormat::Json,
             outputs: vec![LogOutput::Stderr],
             rotation: None,
-        }
-    }
-}
-
-impl Default for Rotation {
-    fn default() -> Self {
-        Rotation {
-            size_mb_max: 0,
-            age_days_max: 0,
-            backups_max: 0,
-            localtime: false,
-            compress: false,
         }
     }
 }

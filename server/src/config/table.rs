@@ -76,6 +76,7 @@ pub(super) struct OldFlag {
 }
 
 /// What a name on a command line, or in a variable, means.
+#[derive(Clone, Copy)]
 pub(super) enum Named {
     Flag(&'static Flag),
     /// An `experimental-` spelling of etcd 3.5 and 3.6, and the flag it is today.
