@@ -51,6 +51,7 @@ with_both_versions! {
     locks_and_elections,
     members_of_three,
     space_alarm,
+    snapshot,
     mirror,
     endpoints_in_every_form,
     without_a_server,
@@ -148,6 +149,7 @@ async fn locks_and_elections(test: &str, programs: &Programs) {
 /// What is said about a cluster of three and done to it, with the members by the order of their ids.
 async fn members_of_three(test: &str, programs: &Programs) {
     let cluster = Cluster::start(3).await;
+    let nobody = Server::prepared(&[]);
     let leader = cluster.leader().await;
     let mut members: Vec<usize> = cluster.members().collect();
     members.sort_by_key(|member| cluster.id(*member));
@@ -161,6 +163,7 @@ async fn members_of_three(test: &str, programs: &Programs) {
     }
     let follower = cluster.others(leader)[0];
     words.push(("ENDPOINT".to_owned(), all_endpoints(&cluster, &members)));
+    words.push(("DEAD".to_owned(), address(&nobody)));
     words.push(("LEADER".to_owned(), address(cluster.server(leader))));
     words.push(("LEADER-ID".to_owned(), format!("{:x}", cluster.id(leader))));
     words.push(("FOLLOWER".to_owned(), address(cluster.server(follower))));
@@ -205,6 +208,14 @@ async fn space_alarm(test: &str, programs: &Programs) {
     let words = [("ENDPOINT", address(&server)), ("REVISION", revision)];
     let words = words.each_ref().map(|(name, value)| (*name, value.as_str()));
     run(test, programs, &words, &[script]);
+}
+
+async fn snapshot(test: &str, programs: &Programs) {
+    let server = Server::start();
+    let directory = server.scratch_dir().display().to_string();
+    let words = [("ENDPOINT", address(&server)), ("DIR", directory)];
+    let words = words.each_ref().map(|(name, value)| (*name, value.as_str()));
+    run(test, programs, &words, &[include_str!("etcdctl_snapshot.txt")]);
 }
 
 async fn mirror(test: &str, programs: &Programs) {
