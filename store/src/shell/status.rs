@@ -19,7 +19,7 @@ pub struct Status {
     pub db_size: i64,
     /// Those of them that hold live history.
     pub db_size_in_use: i64,
-    /// The effective quota in bytes; 0 for none.
+    /// The effective quota in bytes; -1 for none, as etcd says where its flag is negative.
     pub db_size_quota: i64,
     /// The leader, 0 if this member knows none.
     pub leader: MemberId,
@@ -56,7 +56,7 @@ pub(super) fn status(shared: &Shared) -> Status {
         db_size_quota: shared
             .settings
             .quota_bytes
-            .map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
+            .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
         leader: MemberId(published.leader.load(Ordering::Relaxed)),
         raft_index: Index(published.committed.load(Ordering::Relaxed)),
         raft_applied_index: Index(published.applied.load(Ordering::Relaxed)),
