@@ -21,6 +21,7 @@ use crate::peer::discover::{self, DiscoverError};
 use crate::peer::{Home, Identity, Peers, accept};
 use crate::placement::Placement;
 use crate::shutdown::{self, Signals};
+use crate::tls::Connector;
 
 /// Why the member did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +54,14 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::catch().map_err(Failure::Runtime)?;
     announce(&settings);
     let listeners = Listeners::bind(&settings)?;
-    let peers = Peers::new(settings.connection.message_bytes_max);
+    let peers = Peers::new(settings.connection.message_bytes_max, listeners.connector.clone());
     let shared_store = Arc::new(OnceLock::new());
-    for listener in listeners.peer {
-        tokio::spawn(accept::serve(listener, peers.clone(), shared_store.clone()));
+    for (listening, tls) in listeners.peer {
+        let (peers, store) = (peers.clone(), shared_store.clone());
+        tokio::spawn(accept::serve(listening, tls, peers, store));
     }
     let opened = tokio::select! {
-        opened = open(&settings, &peers) => opened,
+        opened = open(&settings, &peers, listeners.connector.as_ref()) => opened,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the store was open");
             return Ok(());
@@ -129,7 +131,7 @@ enum End {
 }
 
 /// Opens the store, after asking the other members where the disk is empty.
-async fn open(settings: &Settings, peers: &Peers) -> Result<Store, Failure> {
+async fn open(settings: &Settings, peers: &Peers, connector: Option<&Connector>) -> Result<Store, Failure> {
     let directory = settings.store.data_dir.display().to_string();
     let failed = |source| Failure::Open {
         directory: directory.clone(),
@@ -137,7 +139,7 @@ async fn open(settings: &Settings, peers: &Peers) -> Result<Store, Failure> {
     };
     let mut settings = settings.store.clone();
     if !store::shell::has_data(&settings).map_err(failed)? {
-        discover::prepare(&mut settings).await?;
+        discover::prepare(&mut settings, connector).await?;
     }
     Store::open_with(settings, Arc::new(peers.clone()))
         .await

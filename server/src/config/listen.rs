@@ -60,10 +60,16 @@ impl Listeners {
         })
     }
 
-    /// Members talk in plaintext only, so far.
-    pub(super) fn check_peers(&self) -> Result<(), Refusal> {
-        match self.peer.iter().find(|listener| listener.tls) {
-            Some(listener) => Err(start(UrlError::Tls(listener.url.clone()).to_string())),
+    /// What etcd finds out when it opens its listeners for members.
+    pub(super) fn check_peers(&self, tls: &TlsSettings) -> Result<(), Refusal> {
+        let mut listeners = self.peer.iter();
+        match listeners.find(|listener| listener.tls && tls.has_no_files() && !tls.auto) {
+            Some(listener) => {
+                let address = listener.url.split_once("://").map_or("", |(_, address)| address);
+                Err(start(format!(
+                    "cannot listen on TLS for {address}: KeyFile and CertFile are not presented"
+                )))
+            }
             None => Ok(()),
         }
     }
@@ -190,6 +196,13 @@ pub(crate) struct TlsSettings {
     pub(crate) self_signed_years: u32,
     /// Names of which a client's certificate must have one; any if empty.
     pub(crate) allowed_hostnames: Vec<String>,
+    /// The same for its common name.
+    pub(crate) allowed_names: Vec<String>,
+    /// A certificate need not be good for the address that it comes from; only those of members ever must.
+    pub(crate) skip_address_check: bool,
+    /// What is shown where this member dials, if it is another certificate than where it is dialed.
+    pub(crate) client_cert_file: Option<PathBuf>,
+    pub(crate) client_key_file: Option<PathBuf>,
     /// Names of cipher suites in Go's spelling; our own choice if empty.
     pub(crate) cipher_suites: Vec<String>,
     pub(crate) min_version: TlsVersion,
@@ -244,9 +257,44 @@ impl TlsSettings {
             // In a file, 0 is 1.
             self_signed_years: if raw.from_file { years.max(1) } else { years },
             allowed_hostnames: raw.strings("client-cert-allowed-hostname"),
+            allowed_names: Vec::new(),
+            skip_address_check: true,
+            client_cert_file: path("client-cert-file"),
+            client_key_file: path("client-key-file"),
             cipher_suites,
             min_version,
             max_version,
+        })
+    }
+
+    /// TLS between members: suites, versions and validity are those of `client`.
+    pub(super) fn read_peer(raw: &Raw, client: &TlsSettings) -> Result<TlsSettings, Refusal> {
+        let path = |name| {
+            let path = Some(raw.get(name)).filter(|path| !path.is_empty());
+            path.map(PathBuf::from)
+        };
+        let (names, hosts) = (
+            raw.strings("peer-cert-allowed-cn"),
+            raw.strings("peer-cert-allowed-hostname"),
+        );
+        if !names.is_empty() && !hosts.is_empty() {
+            return Err(start(format!(
+                "AllowedCNs and AllowedHostnames are mutually exclusive (cns={names:?}, hostnames={hosts:?})"
+            )));
+        }
+        Ok(TlsSettings {
+            cert_file: path("peer-cert-file"),
+            key_file: path("peer-key-file"),
+            trusted_ca_file: path("peer-trusted-ca-file"),
+            crl_file: path("peer-crl-file"),
+            client_cert_auth: raw.flag("peer-client-cert-auth"),
+            auto: raw.flag("peer-auto-tls"),
+            allowed_hostnames: hosts,
+            allowed_names: names,
+            skip_address_check: raw.flag("peer-skip-client-san-verification"),
+            client_cert_file: path("peer-client-cert-file"),
+            client_key_file: path("peer-client-key-file"),
+            ..client.clone()
         })
     }
 

@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) reuse_port: bool,
     /// TLS of the client and metrics listeners that ask for it.
     pub(crate) client_tls: TlsSettings,
+    /// TLS between members.
+    pub(crate) peer_tls: TlsSettings,
     /// What HTTP serves, and to whom.
     pub(crate) http: HttpSettings,
     /// Limits of one client connection.
@@ -130,7 +132,8 @@ impl Settings {
         member::warn_of_name(raw);
         let client_tls = TlsSettings::read(raw)?;
         // From here on etcd finds wrong settings only when it starts.
-        listeners.check_peers()?;
+        let peer_tls = TlsSettings::read_peer(raw, &client_tls)?;
+        listeners.check_peers(&peer_tls)?;
         client_tls.check_suites()?;
         listeners.check_clients(&client_tls)?;
         advertised.replace_wildcards(raw);
@@ -155,6 +158,7 @@ impl Settings {
             listen_metrics: listeners.metrics,
             reuse_port: raw.flag("socket-reuse-port"),
             client_tls,
+            peer_tls,
             http: serving::http(raw),
             auto_compaction,
             slow: SlowSettings {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::listen::Address;
 
@@ -17,6 +17,14 @@ pub(crate) struct Url {
     host: String,
     /// As written; may be empty.
     port: String,
+}
+
+/// Where a URL leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Target<'a> {
+    /// A host to be resolved, and a port.
+    Tcp(&'a str, u16),
+    Unix(&'a Path),
 }
 
 /// Why a text is no such URL; the texts are etcd's and Go's.
@@ -36,10 +44,6 @@ pub(crate) enum UrlError {
     Parse { text: String, reason: String },
     #[error("listen tcp: address {0}: invalid port")]
     Port(String),
-    #[error("{0}: TLS between members is not supported by this version of Taffrail")]
-    Tls(String),
-    #[error("{0}: unix sockets between members are not supported by this version of Taffrail")]
-    Unix(String),
 }
 
 impl Url {
@@ -117,29 +121,24 @@ impl Url {
         &self.port
     }
 
-    /// Whether the address is that of a unix socket.
-    pub(crate) fn is_unix(&self) -> bool {
-        self.unix
-    }
-
     /// Whether TLS is asked for.
     pub(crate) fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// Where to dial, in plaintext: a host to be resolved, and a port.
-    pub(crate) fn dial_target(&self) -> Result<(&str, u16), UrlError> {
-        if self.unix {
-            return Err(UrlError::Unix(self.text.clone()));
+    /// Where to dial.
+    pub(crate) fn target(&self) -> Result<Target<'_>, UrlError> {
+        match self.unix {
+            true => Ok(Target::Unix(Path::new(&self.host))),
+            false => Ok(Target::Tcp(&self.host, self.port_number()?)),
         }
-        if self.secure {
-            return Err(UrlError::Tls(self.text.clone()));
-        }
-        Ok((&self.host, self.port_number()?))
     }
 
     /// Host and port as a request's `Host` shows them.
     pub(crate) fn authority(&self) -> String {
+        if self.unix {
+            return "localhost".to_owned();
+        }
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),
             false => format!("{}:{}", self.host, self.port),

@@ -5,13 +5,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-
+use super::members::{self, PeerSocket};
 use super::port::{Port, Security};
-use super::socket::{Listening, bind_tcp};
+use super::socket::Listening;
 use crate::config::{Address, Listener, Settings, TlsSettings};
 use crate::connection::Role;
-use crate::tls::{self, ServerTls, TlsError};
+use crate::tls::{self, Connector, ServerTls, TlsError};
 
 /// The sockets, by when they are served.
 pub(crate) struct Listeners {
@@ -19,7 +18,10 @@ pub(crate) struct Listeners {
     pub(crate) client: Vec<(Listening, Arc<Port>)>,
     /// For probes and scrapers: as soon as the store is open.
     pub(crate) metrics: Vec<(Listening, Arc<Port>)>,
-    pub(crate) peer: Vec<TcpListener>,
+    /// For other members: at once.
+    pub(crate) peer: Vec<PeerSocket>,
+    /// What dialing them takes, where TLS is wanted.
+    pub(crate) connector: Option<Connector>,
 }
 
 /// Why a socket is not bound.
@@ -27,8 +29,6 @@ pub(crate) struct Listeners {
 pub(crate) enum ListenError {
     #[error("cannot listen on {url}")]
     Bind { url: String, source: io::Error },
-    #[error("{url}: unix sockets between members are not supported by this version of Taffrail")]
-    PeerUnix { url: String },
     #[error("TLS key/cert (--cert-file, --key-file) must be provided for {url}")]
     NoCertificate { url: String },
     #[error(transparent)]
@@ -46,14 +46,13 @@ impl Listeners {
             Role::ClientHttp,
             tls.as_ref(),
         )?);
+        let metrics = bind_all(&settings.listen_metrics, Role::Metrics, tls.as_ref())?;
+        let (peer, connector) = members::bind(settings)?;
         Ok(Listeners {
             client,
-            metrics: bind_all(&settings.listen_metrics, Role::Metrics, tls.as_ref())?,
-            peer: settings
-                .listen_peer
-                .iter()
-                .map(bind_peer)
-                .collect::<Result<_, _>>()?,
+            metrics,
+            peer,
+            connector,
         })
     }
 }
@@ -115,16 +114,6 @@ fn bind_all(
     Ok(bound)
 }
 
-fn bind_peer(listener: &Listener) -> Result<TcpListener, ListenError> {
-    let url = listener.url.clone();
-    let Address::Tcp(address) = listener.address else {
-        return Err(ListenError::PeerUnix { url });
-    };
-    let bound = bind_tcp(address).map_err(|source| ListenError::Bind { url, source })?;
-    tracing::info!(%address, role = "Peer", "listening");
-    Ok(bound)
-}
-
 /// What all TLS listeners for clients share, if there are any.
 fn server_tls(settings: &Settings) -> Result<Option<Arc<ServerTls>>, ListenError> {
     let files_given = !settings.client_tls.has_no_files();
@@ -133,7 +122,8 @@ fn server_tls(settings: &Settings) -> Result<Option<Arc<ServerTls>>, ListenError
         tracing::warn!("ignoring client auto TLS since certs given");
     } else if tls.auto {
         let directory = settings.store.data_dir.join("fixtures").join("client");
-        let (cert_file, key_file) = tls::self_signed(&directory, &hosts(settings), tls.self_signed_years)?;
+        let (cert_file, key_file) =
+            tls::self_signed(&directory, &client_hosts(settings), tls.self_signed_years)?;
         (tls.cert_file, tls.key_file) = (Some(cert_file), Some(key_file));
     }
     warn_of_unused(settings, &tls);
@@ -163,8 +153,12 @@ fn server_tls(settings: &Settings) -> Result<Option<Arc<ServerTls>>, ListenError
 }
 
 /// What a certificate of our own making is for.
-fn hosts(settings: &Settings) -> Vec<String> {
-    let listeners = settings.listen_client.iter().chain(&settings.listen_client_http);
+fn client_hosts(settings: &Settings) -> Vec<String> {
+    hosts(settings.listen_client.iter().chain(&settings.listen_client_http))
+}
+
+/// The hosts of listeners, each once.
+pub(super) fn hosts<'a>(listeners: impl Iterator<Item = &'a Listener>) -> Vec<String> {
     let mut hosts: Vec<String> = listeners
         .filter_map(|listener| {
             let (_, rest) = listener.url.split_once("://")?;

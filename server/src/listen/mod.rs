@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `listeners` | which sockets a member has |
+//! | `members` | those for other members, and the TLS between them |
 //! | `socket` | TCP and unix sockets behind one type, TLS over them behind another |
 //! | `port` | what a listener does with a connection before HTTP begins |
 //! | `guarded`, `pings`, `authority` | what that library does not judge: pings, and authorities that are none |
@@ -13,6 +14,7 @@ mod blocks;
 mod frames;
 mod guarded;
 mod listeners;
+mod members;
 mod pings;
 mod port;
 mod socket;
@@ -22,7 +24,7 @@ pub(crate) use listeners::{ListenError, Listeners, announce};
 #[cfg(test)]
 pub(crate) use port::Security;
 pub(crate) use port::{Opened, Port, Versions};
-pub(crate) use socket::{Handed, Listening, Remote, Socket};
+pub(crate) use socket::{Handed, Listening, Remote, Socket, Stream};
 
 #[cfg(test)]
 mod tests;

@@ -74,7 +74,7 @@ impl Port {
             _ => Versions::Http1,
         };
         Ok(Opened {
-            stream: Stream::Tls(Box::new(stream)),
+            stream: Stream::Tls(Box::new(stream.into())),
             entry,
             versions,
         })

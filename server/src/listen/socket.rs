@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 use crate::config::Address;
 
@@ -103,6 +103,13 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 #[derive(Clone, Copy)]
 pub(crate) struct Remote(Option<SocketAddr>);
 
+impl Remote {
+    /// Its IP, where it has one.
+    pub(crate) fn ip(self) -> Option<IpAddr> {
+        self.0.map(|address| address.ip())
+    }
+}
+
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -130,6 +137,28 @@ enum Kind {
 pub(crate) enum Handed {
     Tcp(std::net::TcpStream, Remote),
     Unix(std::os::unix::net::UnixStream, Remote),
+}
+
+impl From<TcpStream> for Socket {
+    /// A connection that this member has made.
+    fn from(stream: TcpStream) -> Socket {
+        Socket {
+            remote: Remote(stream.peer_addr().ok()),
+            kind: Kind::Tcp(stream),
+            first: None,
+        }
+    }
+}
+
+impl From<UnixStream> for Socket {
+    /// A connection that this member has made.
+    fn from(stream: UnixStream) -> Socket {
+        Socket {
+            remote: Remote(None),
+            kind: Kind::Unix(stream),
+            first: None,
+        }
+    }
 }
 
 impl Socket {

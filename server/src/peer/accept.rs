@@ -17,7 +17,6 @@ use store::Store;
 use store::env::Class;
 use store::types::MemberId;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{MissedTickBehavior, timeout};
 
 use super::dial::{self, Upgraded};
@@ -28,17 +27,31 @@ use super::numbers::Numbers;
 use super::{Home, PING_INTERVAL, Peer, Peers, SILENCE_TICKS_MAX, Shared, name};
 use crate::core::raised;
 use crate::http as pages;
+use crate::listen::{Listening, Socket, Stream};
+use crate::tls::ServerTls;
 
 /// Serves `listener` until the transport stops; the pages need the store, once it is there.
-pub(crate) async fn serve(listener: TcpListener, peers: Peers, store: Arc<OnceLock<Store>>) {
+pub(crate) async fn serve(
+    listening: Listening,
+    tls: Option<Arc<ServerTls>>,
+    peers: Peers,
+    store: Arc<OnceLock<Store>>,
+) {
     let mut stopping = peers.0.stopping.subscribe();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listening.accept() => accepted,
             () = raised(&mut stopping) => return,
         };
         match accepted {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, peers.clone(), store.clone()))),
+            Ok(socket) => {
+                let (tls, peers, store) = (tls.clone(), peers.clone(), store.clone());
+                tokio::spawn(async move {
+                    if let Some(stream) = open(socket, tls.as_deref()).await {
+                        connection(stream, peers, store).await;
+                    }
+                });
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection of a peer");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -47,11 +60,26 @@ pub(crate) async fn serve(listener: TcpListener, peers: Peers, store: Arc<OnceLo
     }
 }
 
-async fn connection(stream: TcpStream, peers: Peers, store: Arc<OnceLock<Store>>) {
-    if let Err(error) = stream.set_nodelay(true) {
+/// The stream over `socket`, after a handshake where there is TLS.
+async fn open(socket: Socket, tls: Option<&ServerTls>) -> Option<Stream> {
+    if let Err(error) = socket.set_nodelay() {
         tracing::debug!(%error, "a peer's connection was gone before it was served");
-        return;
+        return None;
     }
+    let Some(tls) = tls else {
+        return Some(Stream::Plain(socket));
+    };
+    let remote = socket.remote;
+    match tls.accept_member(socket, remote.ip()).await {
+        Ok(stream) => Some(Stream::Tls(Box::new(stream.into()))),
+        Err(error) => {
+            tracing::warn!("remote-addr" = %remote, %error, "rejected connection on peer endpoint");
+            None
+        }
+    }
+}
+
+async fn connection(stream: Stream, peers: Peers, store: Arc<OnceLock<Store>>) {
     let handler = service_fn(|mut request: Request<Body>| {
         let (peers, store) = (peers.clone(), store.clone());
         async move {
@@ -177,6 +205,9 @@ impl Reader<'_> {
                     stream.write_buf(&mut self.echoes),
                 );
                 written.await.map_err(|_| Broken::Silent)??;
+                // TLS may have taken what the socket has not.
+                let flushed = timeout(PING_INTERVAL * SILENCE_TICKS_MAX, stream.flush());
+                flushed.await.map_err(|_| Broken::Silent)??;
             }
         }
     }

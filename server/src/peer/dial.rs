@@ -13,11 +13,13 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use store::env::Class;
 use store::types::MemberId;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::handshake::{self, Identity, Refusal};
-use crate::config::url::{Url, UrlError};
+use crate::config::url::{Target, Url, UrlError};
+use crate::listen::{Socket, Stream};
+use crate::tls::Connector;
 
 /// Why a peer was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,10 @@ pub(crate) enum DialError {
     Resolve(#[source] io::Error),
     #[error("cannot connect")]
     Connect(#[source] io::Error),
+    #[error("this member has no certificate for TLS with others")]
+    NoTls,
+    #[error("no TLS")]
+    Handshake(#[source] io::Error),
     #[error("no answer within {} ms", .0.as_millis())]
     Silent(Duration),
     #[error("HTTP failed")]
@@ -49,7 +55,7 @@ impl DialError {
 
 /// A connection that left HTTP behind: the stream, and what was read beyond the answer.
 pub(super) struct Upgraded {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) before: Bytes,
 }
 
@@ -59,10 +65,11 @@ pub(super) async fn upgrade(
     to: MemberId,
     class: Class,
     url: &Url,
+    tls: Option<&Connector>,
 ) -> Result<Upgraded, DialError> {
     let request = handshake::request(own, to, class, &url.authority())?;
     let dialed = async {
-        let answer = ask(url, request).await?;
+        let answer = ask(url, tls, request).await?;
         match handshake::judge_answer(&answer, own) {
             Ok(()) => Ok(left_of(
                 hyper::upgrade::on(answer).await.map_err(DialError::Http)?,
@@ -80,13 +87,18 @@ pub(super) async fn upgrade(
 }
 
 /// Gets a page of the peer at `url`, within `time`.
-pub(super) async fn page(url: &Url, path: &str, time: Duration) -> Result<Response<Bytes>, DialError> {
+pub(super) async fn page(
+    url: &Url,
+    tls: Option<&Connector>,
+    path: &str,
+    time: Duration,
+) -> Result<Response<Bytes>, DialError> {
     let request = Request::builder()
         .uri(path)
         .header(http::header::HOST, url.authority())
         .body(String::new())?;
     let got = async {
-        let (head, body) = ask(url, request).await?.into_parts();
+        let (head, body) = ask(url, tls, request).await?.into_parts();
         Ok(Response::from_parts(head, read_page(body).await?))
     };
     within(time, got).await
@@ -95,8 +107,8 @@ pub(super) async fn page(url: &Url, path: &str, time: Duration) -> Result<Respon
 /// What hyper leaves of a connection of ours.
 pub(super) fn left_of(upgraded: hyper::upgrade::Upgraded) -> Upgraded {
     let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
-        .expect("both sides hand hyper a TCP stream");
+        .downcast::<TokioIo<Stream>>()
+        .expect("both sides hand hyper such a stream");
     Upgraded {
         stream: parts.io.into_inner(),
         before: parts.read_buf,
@@ -107,8 +119,12 @@ async fn within<T>(time: Duration, what: impl Future<Output = Result<T, DialErro
     timeout(time, what).await.map_err(|_| DialError::Silent(time))?
 }
 
-async fn ask(url: &Url, request: Request<String>) -> Result<Response<Body>, DialError> {
-    let stream = connect(url).await?;
+async fn ask(
+    url: &Url,
+    tls: Option<&Connector>,
+    request: Request<String>,
+) -> Result<Response<Body>, DialError> {
+    let stream = connect(url, tls).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(DialError::Http)?;
@@ -117,9 +133,26 @@ async fn ask(url: &Url, request: Request<String>) -> Result<Response<Body>, Dial
     sender.send_request(request).await.map_err(DialError::Http)
 }
 
+/// Connects, and shakes hands where the URL asks for it.
+async fn connect(url: &Url, tls: Option<&Connector>) -> Result<Stream, DialError> {
+    let (socket, host) = match url.target()? {
+        Target::Tcp(host, port) => (connect_tcp(host, port).await?, host),
+        Target::Unix(path) => {
+            let connected = timeout(CONNECT_MAX, UnixStream::connect(path)).await;
+            let stream = connected.map_err(|_| DialError::Connect(io::ErrorKind::TimedOut.into()))?;
+            (Socket::from(stream.map_err(DialError::Connect)?), "localhost")
+        }
+    };
+    if !url.is_secure() {
+        return Ok(Stream::Plain(socket));
+    }
+    let tls = tls.ok_or(DialError::NoTls)?;
+    let stream = tls.connect(host, socket).await.map_err(DialError::Handshake)?;
+    Ok(Stream::Tls(Box::new(stream.into())))
+}
+
 /// Host names are resolved anew each time; the first address that takes the connection is it.
-async fn connect(url: &Url) -> Result<TcpStream, DialError> {
-    let (host, port) = url.dial_target()?;
+async fn connect_tcp(host: &str, port: u16) -> Result<Socket, DialError> {
     let addresses = tokio::net::lookup_host((host, port))
         .await
         .map_err(DialError::Resolve)?;
@@ -130,7 +163,7 @@ async fn connect(url: &Url) -> Result<TcpStream, DialError> {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok(stream.into()),
             Err(error) => last = error,
         }
     }

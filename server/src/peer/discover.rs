@@ -15,6 +15,7 @@ use store::types::{ClusterId, MemberId};
 use super::dial::{self, DialError};
 use super::handshake::CLUSTER;
 use crate::config::url::{self, Url};
+use crate::tls::Connector;
 
 /// Why the member may not start on an empty disk.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +68,8 @@ pub(crate) struct Cluster {
 }
 
 /// Judges the first start of a member, and completes its settings where it joins a cluster.
-pub(crate) async fn prepare(settings: &mut Settings) -> Result<(), DiscoverError> {
-    let found = ask_others(settings).await;
+pub(crate) async fn prepare(settings: &mut Settings, tls: Option<&Connector>) -> Result<(), DiscoverError> {
+    let found = ask_others(settings, tls).await;
     match settings.initial_cluster_state {
         ClusterState::New => {
             let own = store::membership::member_id(&own_urls(settings), &settings.initial_cluster_token);
@@ -100,9 +101,9 @@ pub(crate) async fn prepare(settings: &mut Settings) -> Result<(), DiscoverError
     }
 }
 
-/// Whether one of the members at `urls` tells, within `time`, who is in the cluster.
+/// Whether one of the members at `urls`, without TLS, tells, within `time`, who is in the cluster.
 pub(crate) async fn answers(urls: &[String], time: Duration) -> bool {
-    ask_all(parsed(urls), time).await.is_ok()
+    ask_all(parsed(urls), None, time).await.is_ok()
 }
 
 /// A member that has told its cluster where clients reach it did so from a disk that is not here.
@@ -143,18 +144,18 @@ fn find_own<'a>(
 }
 
 /// Asks all other members.
-async fn ask_others(settings: &Settings) -> Result<Cluster, Vec<Failure>> {
+async fn ask_others(settings: &Settings, tls: Option<&Connector>) -> Result<Cluster, Vec<Failure>> {
     let members = by_name(settings).into_iter();
     let others = members.filter(|(name, _)| *name != settings.name);
     let urls = others.flat_map(|(_, urls)| urls).collect();
-    ask_all(urls, ANSWER_BASE + settings.election).await
+    ask_all(urls, tls, ANSWER_BASE + settings.election).await
 }
 
 /// Asks at all URLs at once; the first list that comes is taken.
-async fn ask_all(urls: Vec<Url>, time: Duration) -> Result<Cluster, Vec<Failure>> {
+async fn ask_all(urls: Vec<Url>, tls: Option<&Connector>, time: Duration) -> Result<Cluster, Vec<Failure>> {
     let mut asked: FuturesUnordered<_> = urls
         .into_iter()
-        .map(|url| async move { (ask(&url, time).await, url) })
+        .map(|url| async move { (ask(&url, tls, time).await, url) })
         .collect();
     let mut failures = Vec::new();
     while let Some((answer, url)) = asked.next().await {
@@ -171,8 +172,8 @@ async fn ask_all(urls: Vec<Url>, time: Duration) -> Result<Cluster, Vec<Failure>
     Err(failures)
 }
 
-async fn ask(url: &Url, time: Duration) -> Result<Option<Cluster>, DialError> {
-    let answer = dial::page(url, "/members", time).await?;
+async fn ask(url: &Url, tls: Option<&Connector>, time: Duration) -> Result<Option<Cluster>, DialError> {
+    let answer = dial::page(url, tls, "/members", time).await?;
     Ok(answer.status().is_success().then(|| parse(&answer)).flatten())
 }
 

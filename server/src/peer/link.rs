@@ -9,7 +9,6 @@ use bytes::Buf as _;
 use store::env::real::OsEntropy;
 use store::env::{Class, Entropy as _};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::tcp::WriteHalf;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::dial::{self, DialError, Upgraded};
@@ -18,6 +17,7 @@ use super::handshake::Identity;
 use super::numbers::Numbers;
 use super::{PING_INTERVAL, Peer, SILENCE_TICKS_MAX, Shared, name};
 use crate::core::raised;
+use crate::listen::Stream;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>, own: Identity, peer: Arc<Peer>, cla
     let mut pause = PAUSE_MIN;
     loop {
         let dialed = tokio::select! {
-            dialed = dial(own, &peer, class) => dialed,
+            dialed = dial(&shared, own, &peer, class) => dialed,
             () = raised(&mut stopping) => return,
         };
         if let Some(upgraded) = dialed {
@@ -73,10 +73,10 @@ pub(super) async fn run(shared: Arc<Shared>, own: Identity, peer: Arc<Peer>, cla
 }
 
 /// Tries the peer's URLs in turn.
-async fn dial(own: Identity, peer: &Peer, class: Class) -> Option<Upgraded> {
+async fn dial(shared: &Shared, own: Identity, peer: &Peer, class: Class) -> Option<Upgraded> {
     let urls = peer.urls.lock().clone();
     for url in &urls {
-        match dial::upgrade(own, peer.id, class, url).await {
+        match dial::upgrade(own, peer.id, class, url, shared.tls.as_ref()).await {
             Ok(upgraded) => return Some(upgraded),
             Err(error) => tell(peer, url.as_str(), &error),
         }
@@ -147,7 +147,6 @@ impl<'a> Connection<'a> {
 
     async fn try_pump(&mut self, upgraded: Upgraded) -> Result<std::convert::Infallible, Broken> {
         let Upgraded { mut stream, before } = upgraded;
-        let (mut reader, mut writer) = stream.split();
         let mut echoes = Incoming::new(&before, 0);
         let start = Instant::now();
         let mut ticks = tokio::time::interval(PING_INTERVAL);
@@ -157,7 +156,7 @@ impl<'a> Connection<'a> {
             tokio::select! {
                 () = self.peer.link(self.class).queue.filled() => {
                     self.take_queued();
-                    self.write(&mut writer).await?;
+                    self.write(&mut stream).await?;
                 }
                 _ = ticks.tick() => {
                     if quiet_ticks >= SILENCE_TICKS_MAX {
@@ -165,9 +164,9 @@ impl<'a> Connection<'a> {
                     }
                     quiet_ticks += 1;
                     self.outgoing.ping(nanoseconds(start.elapsed()));
-                    self.write(&mut writer).await?;
+                    self.write(&mut stream).await?;
                 }
-                read = echoes.read(&mut reader) => {
+                read = echoes.read(&mut stream) => {
                     if read? == 0 {
                         return Err(Broken::Closed);
                     }
@@ -192,16 +191,19 @@ impl<'a> Connection<'a> {
     }
 
     /// Writes all of `outgoing`, for as long as the peer goes on taking bytes.
-    async fn write(&mut self, writer: &mut WriteHalf<'_>) -> Result<(), Broken> {
+    async fn write(&mut self, stream: &mut Stream) -> Result<(), Broken> {
         self.outgoing.seal();
         while self.outgoing.has_remaining() {
             let written = timeout(
                 PING_INTERVAL * SILENCE_TICKS_MAX,
-                writer.write_buf(&mut self.outgoing),
+                stream.write_buf(&mut self.outgoing),
             );
             let written = written.await.map_err(|_| Broken::Silent)??;
             Numbers::add(&self.peer.numbers.sent_bytes, written);
         }
+        // TLS may have taken what the socket has not.
+        let flushed = timeout(PING_INTERVAL * SILENCE_TICKS_MAX, stream.flush());
+        flushed.await.map_err(|_| Broken::Silent)??;
         self.underway = 0;
         Ok(())
     }

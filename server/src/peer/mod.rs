@@ -69,6 +69,7 @@ use self::numbers::Numbers;
 use self::queue::{Bounds, Queue};
 use self::quiet::Quiet;
 use crate::config::url::{self, Url};
+use crate::tls::Connector;
 
 pub(crate) mod accept;
 mod dial;
@@ -104,6 +105,8 @@ struct Shared {
     /// Of all peers that ever were.
     numbers: Mutex<BTreeMap<MemberId, Arc<Numbers>>>,
     frame_bytes_max: usize,
+    /// What TLS with others needs.
+    tls: Option<Connector>,
     refused: Quiet,
     stopping: watch::Sender<bool>,
 }
@@ -148,7 +151,7 @@ pub(crate) struct Known {
 
 impl Peers {
     /// A transport whose tasks run on the current runtime. Messages of up to `message_bytes` are certain to pass.
-    pub(crate) fn new(message_bytes: usize) -> Peers {
+    pub(crate) fn new(message_bytes: usize, tls: Option<Connector>) -> Peers {
         Peers(Arc::new(Shared {
             runtime: Handle::current(),
             home: OnceLock::new(),
@@ -158,6 +161,7 @@ impl Peers {
             frame_bytes_max: message_bytes
                 .saturating_mul(2)
                 .clamp(FRAME_BYTES_MAX, FRAME_BYTES_CEILING),
+            tls,
             refused: Quiet::default(),
             stopping: watch::Sender::new(false),
         }))
@@ -342,7 +346,7 @@ fn name(class: Class) -> &'static str {
 fn usable(peer: MemberId, texts: &[String]) -> Vec<Url> {
     let mut usable = Vec::new();
     for text in texts {
-        match url::parse(text).and_then(|url| url.dial_target().map(drop).map(|()| url)) {
+        match url::parse(text).and_then(|url| url.target().map(drop).map(|()| url)) {
             Ok(url) => usable.push(url),
             Err(error) => tracing::error!(peer_id = %peer, %error, "a peer URL cannot be used"),
         }

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::frame::{Frame, Incoming};
 use super::*;
+use crate::listen::Listening;
 
 /// A member without a store: what it receives is kept.
 struct Node {
@@ -32,8 +33,13 @@ impl Node {
         socket.bind(address).unwrap();
         let listener = socket.listen(16).unwrap();
         let address = listener.local_addr().unwrap();
-        let peers = Peers::new(1 << 20);
-        tokio::spawn(accept::serve(listener, peers.clone(), Arc::default()));
+        let peers = Peers::new(1 << 20, None);
+        tokio::spawn(accept::serve(
+            Listening::Tcp(listener),
+            None,
+            peers.clone(),
+            Arc::default(),
+        ));
         let (received, takes) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(true)));
         let (inbox, open) = (received.clone(), takes.clone());
         let start = std::time::Instant::now();
@@ -225,8 +231,13 @@ async fn another_cluster_is_refused_by_both_sides() {
 async fn nobody_is_heard_before_the_store_is_open() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let peers = Peers::new(1);
-    tokio::spawn(accept::serve(listener, peers, Arc::default()));
+    let peers = Peers::new(1, None);
+    tokio::spawn(accept::serve(
+        Listening::Tcp(listener),
+        None,
+        peers,
+        Arc::default(),
+    ));
     let time = Duration::from_secs(20);
     for (path, status) in [
         ("/members", 503),
@@ -234,7 +245,7 @@ async fn nobody_is_heard_before_the_store_is_open() {
         ("/taffrail/peer/v1/log", 503),
         ("/health", 404),
     ] {
-        let answer = dial::page(&url, path, time).await.unwrap();
+        let answer = dial::page(&url, None, path, time).await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{path}");
     }
 }

@@ -55,7 +55,7 @@ impl Certificate {
         })
     }
 
-    fn current(&self) -> Arc<CertifiedKey> {
+    pub(super) fn current(&self) -> Arc<CertifiedKey> {
         let stamps = [stamp(&self.cert_file), stamp(&self.key_file)];
         let mut current = self.current.lock();
         if current.stamps == stamps {

@@ -40,7 +40,7 @@ pub(super) fn verifier(
     }))
 }
 
-fn roots(settings: &TlsSettings) -> Result<RootCertStore, TlsError> {
+pub(super) fn roots(settings: &TlsSettings) -> Result<RootCertStore, TlsError> {
     let path = match &settings.trusted_ca_file {
         Some(path) => path.as_path(),
         None => SYSTEM_AUTHORITIES

@@ -1,4 +1,4 @@
-//! TLS as a server: the handshake by etcd's flags, over whatever a listener accepts.
+//! TLS by etcd's flags: as a server over whatever a listener accepts, and towards other members.
 //!
 //! - ALPN offers `h2` alone. A client that offers `http/1.1` and no `h2`, or nothing, is let in with none negotiated,
 //!   which means HTTP/1.1; one that offers only others gets the alert no_application_protocol.
@@ -6,11 +6,13 @@
 //! - Clients are verified when `--client-cert-auth` or a CA is given; see [`clients`].
 //! - A handshake may take [`HANDSHAKE_MAX`], and only [`HANDSHAKES_MAX`] are under way at once.
 //!
-//! No name of a user is taken from a certificate yet. Nothing here knows what is served, so the listeners of peers can
-//! use it too.
+//! - Between members, [`members`] holds what is demanded beside that, and the side that dials.
+//!
+//! No name of a user is taken from a certificate yet. Nothing here knows what is served.
 
 use std::io;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,14 +25,17 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use self::certificate::Certificate;
+use self::members::Demands;
 use crate::config::{TlsSettings, TlsVersion};
 
 mod auto;
 mod certificate;
 mod clients;
+mod members;
 mod suites;
 
 pub(crate) use self::auto::self_signed;
+pub(crate) use self::members::Connector;
 
 /// Why TLS cannot be served. The texts are etcd's or Go's where those have one.
 #[derive(Debug, thiserror::Error)]
@@ -64,18 +69,29 @@ pub(crate) struct ServerTls {
     /// For those that are let in with nothing negotiated.
     without_alpn: Arc<ServerConfig>,
     under_way: Semaphore,
+    demands: Demands,
+}
+
+impl TlsError {
+    /// One of two files is given.
+    fn half(cert: Option<&Path>, key: Option<&Path>) -> TlsError {
+        let text = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
+        TlsError::HalfPair {
+            key: text(key),
+            cert: text(cert),
+        }
+    }
 }
 
 impl ServerTls {
     /// Reads what `settings` name. A certificate must be given.
     pub(crate) fn new(settings: &TlsSettings) -> Result<ServerTls, TlsError> {
         let provider = Arc::new(provider(settings)?);
-        let path = |file: &Option<PathBuf>| file.as_ref().map(|path| path.display().to_string());
         let (Some(cert_file), Some(key_file)) = (&settings.cert_file, &settings.key_file) else {
-            return Err(TlsError::HalfPair {
-                key: path(&settings.key_file).unwrap_or_default(),
-                cert: path(&settings.cert_file).unwrap_or_default(),
-            });
+            return Err(TlsError::half(
+                settings.cert_file.as_deref(),
+                settings.key_file.as_deref(),
+            ));
         };
         let certificate = Arc::new(Certificate::read(
             cert_file.clone(),
@@ -103,6 +119,7 @@ impl ServerTls {
             with_alpn: Arc::new(config),
             without_alpn,
             under_way: Semaphore::new(HANDSHAKES_MAX),
+            demands: Demands::of(settings),
         })
     }
 
@@ -111,14 +128,43 @@ impl ServerTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.handshake(stream, |hello| match expects_http1(hello) {
+            true => self.without_alpn.clone(),
+            false => self.with_alpn.clone(),
+        })
+        .await
+    }
+
+    /// The same with another member, or a tool, that comes from `address`; they speak HTTP/1.1.
+    pub(crate) async fn accept_member<S>(
+        &self,
+        stream: S,
+        address: Option<IpAddr>,
+    ) -> Result<TlsStream<S>, io::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = self.handshake(stream, |_| self.without_alpn.clone()).await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        if let Some(leaf) = shown.and_then(|shown| shown.first()) {
+            self.demands.judge(leaf, address).await?;
+        }
+        Ok(stream)
+    }
+
+    async fn handshake<S>(
+        &self,
+        stream: S,
+        config: impl FnOnce(&ClientHello<'_>) -> Arc<ServerConfig>,
+    ) -> Result<TlsStream<S>, io::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let handshake = async {
             // Never closed: whoever waits for a turn gets one, or runs out of time.
             let _turn = self.under_way.acquire().await.map_err(io::Error::other)?;
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            let config = match expects_http1(&start.client_hello()) {
-                true => self.without_alpn.clone(),
-                false => self.with_alpn.clone(),
-            };
+            let config = config(&start.client_hello());
             start.into_stream(config).await
         };
         match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {

@@ -30,6 +30,26 @@ impl Cluster {
         Cluster::found(servers, &urls, None).await
     }
 
+    /// A fresh cluster whose members speak TLS with each other, by flags that settle their certificates.
+    pub(crate) async fn start_with_peer_tls(members: usize, flags: &[&str]) -> Cluster {
+        let mut servers = prepare(members, flags);
+        let secure = |server: &Server| server.peer_url().replace("http://", "https://");
+        let urls: Vec<String> = servers.iter().map(secure).collect();
+        for (server, url) in servers.iter_mut().zip(&urls) {
+            server.add_flag(&format!("--listen-peer-urls={url}"));
+        }
+        Cluster::found(servers, &urls, None).await
+    }
+
+    /// A fresh cluster whose members listen to each other at these URLs.
+    pub(crate) async fn start_at(urls: &[String]) -> Cluster {
+        let mut servers = prepare(urls.len(), &[]);
+        for (server, url) in servers.iter_mut().zip(urls) {
+            server.add_flag(&format!("--listen-peer-urls={url}"));
+        }
+        Cluster::found(servers, urls, None).await
+    }
+
     /// A fresh cluster whose links can be cut: each member advertises a proxy and listens behind it.
     pub(crate) async fn start_behind_proxies(members: usize, flags: &[&str]) -> Cluster {
         let servers = prepare(members, flags);

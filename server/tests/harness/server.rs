@@ -277,6 +277,10 @@ impl Server {
         SocketAddr::from(([127, 0, 0, 1], self.ports.client))
     }
 
+    pub(crate) fn peer_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.peer))
+    }
+
     /// The URL on which it listens for other members.
     pub(crate) fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.peer)

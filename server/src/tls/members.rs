@@ -1,0 +1,199 @@
+//! TLS between members: the side that dials, and what etcd demands of those who come in beyond a good certificate.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use webpki::EndEntityCert;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::certificate::Certificate;
+use super::{TlsError, clients};
+use crate::config::TlsSettings;
+
+/// Makes connections to other members. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Connector(TlsConnector);
+
+impl Connector {
+    /// Reads what `settings` name. Whom this member dials is verified, unless the certificate is `self_signed`: each
+    /// member makes its own then, as in etcd, which keeps listeners out and nobody else.
+    pub(crate) fn new(settings: &TlsSettings, self_signed: bool) -> Result<Connector, TlsError> {
+        let provider = Arc::new(super::provider(settings)?);
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&super::versions(settings))
+            .map_err(|error| TlsError::Material(error.to_string()))?;
+        let builder = if self_signed {
+            let anybody = Arc::new(Anybody(provider.clone()));
+            builder.dangerous().with_custom_certificate_verifier(anybody)
+        } else {
+            builder.with_root_certificates(clients::roots(settings)?)
+        };
+        let files = match (&settings.client_cert_file, &settings.client_key_file) {
+            (None, None) => (settings.cert_file.clone(), settings.key_file.clone()),
+            (cert, key) => (cert.clone(), key.clone()),
+        };
+        let config = match files {
+            (Some(cert), Some(key)) => {
+                let own = Certificate::read(cert, key, provider)?;
+                builder.with_client_cert_resolver(Arc::new(Own(own)))
+            }
+            (None, None) => builder.with_no_client_auth(),
+            (cert, key) => return Err(TlsError::half(cert.as_deref(), key.as_deref())),
+        };
+        Ok(Connector(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// Shakes hands with the member at `host`, a name or an IP for which its certificate must be good.
+    pub(crate) async fn connect<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        self.0.connect(name, stream).await.map_err(super::in_gos_words)
+    }
+}
+
+/// The certificate shown to those whom this member dials.
+#[derive(Debug)]
+struct Own(Certificate);
+
+impl ResolvesClientCert for Own {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.current())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Takes any certificate.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What a member that comes in must have beside a good certificate.
+#[derive(Debug)]
+pub(super) struct Demands {
+    /// Common names of which it must have one; any if empty.
+    names: Vec<String>,
+    /// Its certificate must be good for where it comes from.
+    address: bool,
+}
+
+impl Demands {
+    pub(super) fn of(settings: &TlsSettings) -> Demands {
+        Demands {
+            names: settings.allowed_names.clone(),
+            address: !settings.skip_address_check,
+        }
+    }
+
+    /// Judges the certificate that was shown, from `address` where there is one.
+    pub(super) async fn judge(&self, shown: &CertificateDer<'_>, address: Option<IpAddr>) -> io::Result<()> {
+        let refuse = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        if !self.names.is_empty() {
+            let name = common_name(shown).unwrap_or_default();
+            if !self.names.contains(&name) {
+                return refuse("client certificate authentication failed".to_owned());
+            }
+        }
+        match address.filter(|_| self.address) {
+            Some(address) if !is_good_for(shown, address).await => refuse(format!(
+                "tls: \"{address}\" does not match any of the names in the certificate"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
+/// Whether the certificate names no host and no address, or this address, or a host that has it. The rule is etcd's.
+async fn is_good_for(certificate: &CertificateDer<'_>, address: IpAddr) -> bool {
+    let (hosts, names_addresses) = {
+        let Ok(parsed) = EndEntityCert::try_from(certificate) else {
+            return false;
+        };
+        let address = ServerName::from(address.to_canonical());
+        if parsed.verify_is_valid_for_subject_name(&address).is_ok() {
+            return true;
+        }
+        let hosts: Vec<String> = parsed.valid_dns_names().map(str::to_owned).collect();
+        (hosts, names_an_address(certificate))
+    };
+    if hosts.is_empty() {
+        return !names_addresses;
+    }
+    for host in hosts.iter().filter(|host| !host.starts_with("*.")) {
+        if let Ok(mut found) = tokio::net::lookup_host((host.as_str(), 0)).await
+            && found.any(|found| found.ip().to_canonical() == address.to_canonical())
+        {
+            return true;
+        }
+    }
+    false
+}
+
+fn names_an_address(certificate: &CertificateDer<'_>) -> bool {
+    use x509_parser::extensions::GeneralName;
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    names.is_some_and(|names| {
+        let mut names = names.value.general_names.iter();
+        names.any(|name| matches!(name, GeneralName::IPAddress(_)))
+    })
+}
