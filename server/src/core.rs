@@ -32,7 +32,6 @@ pub(crate) struct Core {
     /// Name, stage and state of every feature gate.
     pub(crate) features: Arc<[(&'static str, &'static str, bool)]>,
     /// A unary call that takes longer is worth a line in the log.
-    #[allow(dead_code, reason = "the line comes next")]
     pub(crate) slow_request: Duration,
     /// Backups under way, of all runtimes.
     pub(crate) backups: Arc<Backups>,

@@ -138,6 +138,48 @@ async fn the_times_of_calls_are_kept_only_on_demand() {
     assert!(!page.types.contains_key("grpc_server_handling_seconds"));
 }
 
+#[tokio::test]
+async fn what_takes_long_is_told_in_etcds_words() {
+    let flags = [
+        "--warning-unary-request-duration=1ns",
+        "--warning-apply-duration=1ns",
+    ];
+    let server = Server::start_with(&flags);
+    let client = server.client().await;
+    client.put("told", "value").await;
+    client.range(get("told")).await;
+    let line = |what: &[&str]| {
+        wait_until("the line is there", || {
+            let log = server.log();
+            log.lines()
+                .any(|line| what.iter().all(|part| line.contains(part)))
+        });
+    };
+    let content = "key:\\\"told\\\" value_size:5";
+    line(&[
+        "\"level\":\"warn\"",
+        "\"msg\":\"request stats\"",
+        "\"response type\":\"/etcdserverpb.KV/Put\"",
+        "\"request count\":1,",
+        "\"request size\":13,",
+        content,
+    ]);
+    line(&[
+        "\"msg\":\"request stats\"",
+        "\"response type\":\"/etcdserverpb.KV/Range\"",
+        "\"response count\":1,",
+    ]);
+    let slow = "\"msg\":\"apply request took too long\"";
+    line(&[slow, "\"expected-duration\":\"1ns\"", "\"prefix\":\"\"", content]);
+    line(&[
+        slow,
+        "\"prefix\":\"read-only range \"",
+        "key:\\\"told\\\"",
+        "\"response\":\"range_response_count:1 size:",
+    ]);
+    assert!(scrape(&server).value("etcd_server_slow_apply_total", &[]) >= Some(2.0));
+}
+
 /// Each kind of request, and of what happens, once or a few times.
 async fn work(server: &Server) {
     let client = server.client().await;

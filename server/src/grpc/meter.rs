@@ -169,6 +169,7 @@ impl Source {
 
 /// A request's body, its bytes counted, and bounded together with those of other requests received in part.
 pub(super) struct RequestBody {
+    pub(super) rpc: Rpc,
     inner: Source,
     shard: Arc<Shard>,
     backlog: Option<Arc<Backlog>>,
@@ -178,8 +179,14 @@ pub(super) struct RequestBody {
 
 impl RequestBody {
     /// With a `backlog` for a body that is read whole before it is served.
-    pub(super) fn new(inner: Source, shard: Arc<Shard>, backlog: Option<Arc<Backlog>>) -> RequestBody {
+    pub(super) fn new(
+        rpc: Rpc,
+        inner: Source,
+        shard: Arc<Shard>,
+        backlog: Option<Arc<Backlog>>,
+    ) -> RequestBody {
         RequestBody {
+            rpc,
             inner,
             shard,
             backlog,

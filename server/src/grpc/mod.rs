@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -21,9 +22,10 @@ use tonic::server::{Grpc, ServerStreamingService, StreamingService, UnaryService
 use tonic::{Code, Status, Streaming};
 
 use self::backlog::{COUNTED_BYTES_MIN, Held};
-use self::codec::Wire;
+use self::codec::{KeepingWire, Wire};
 use self::meter::{AnswerBody, Call, RequestBody, Source};
 use self::rpc::{Kind, Rpc};
+use self::stats::Kept;
 use crate::concurrency::Failure;
 use crate::core::{Core, raised};
 
@@ -39,6 +41,7 @@ mod lock;
 mod maintenance;
 pub(crate) mod meter;
 pub(crate) mod rpc;
+mod stats;
 pub(crate) mod status;
 mod watch;
 
@@ -72,7 +75,7 @@ async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<Answer
         return finish(refusal.into_http(), call);
     }
     let backlog = (kind != Kind::BidiStream).then(|| core.requests.clone());
-    let request = request.map(|body| RequestBody::new(body, core.shard.clone(), backlog));
+    let request = request.map(|body| RequestBody::new(rpc, body, core.shard.clone(), backlog));
     let response = route(&core, rpc, request).await;
     finish(response, call)
 }
@@ -199,10 +202,22 @@ where
     F: FnMut(Q) -> T + Send + 'a,
     T: Future<Output = Result<tonic::Response<A>, Status>> + Send + 'a,
 {
+    let (rpc, slow) = (request.body().rpc, core.slow_request);
+    let mut handler = handler;
+    let timed = move |kept: Kept<Q>| {
+        let began = Instant::now();
+        let answering = handler(kept.message);
+        async move {
+            let result = answering.await;
+            let answer = result.as_ref().ok().map(tonic::Response::get_ref);
+            stats::tell(rpc, &kept.told, answer, (began.elapsed(), slow));
+            result
+        }
+    };
     Box::pin(async move {
-        Grpc::new(Wire::<Q, A>::new())
+        Grpc::new(KeepingWire::<Q, A>::new())
             .max_decoding_message_size(core.limits.message_bytes_max)
-            .unary(Unary(handler), request)
+            .unary(Unary(timed), request)
             .await
     })
 }

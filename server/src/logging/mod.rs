@@ -70,7 +70,7 @@ impl Subscriber for Log {
 }
 
 /// `2026-11-21T14:05:09.123456Z`.
-fn time_text(time: SystemTime) -> String {
+pub(crate) fn time_text(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil_date(days);
