@@ -22,6 +22,7 @@ use crate::core::{Core, raised};
 use crate::grpc;
 use crate::grpc::meter::AnswerBody;
 use crate::http;
+use crate::http2_debug;
 use crate::listen::{
     Calls, Guarded, OpenCall, Opened, Port, Remote, Socket, Versions, is_misplaced_handshake,
 };
@@ -136,6 +137,9 @@ fn dispatch(
     call: OpenCall,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
+    if http2_debug::is_on() {
+        http2_debug::tell(&request);
+    }
     if matches!(entry.role, Role::Client | Role::ClientGrpc) && is_grpc(&request) {
         Either::Left(async move {
             let answer = grpc::serve(core, request).await;

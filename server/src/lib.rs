@@ -11,6 +11,7 @@
 //! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `backup` | the state as a file of etcd's own format |
+//! | `http2_debug` | the headers of requests on the standard error, for whoever looks for a broken client |
 //! | `http`, `metrics` | what probes and scrapers ask for |
 //! | `gateway` | the RPCs as JSON over HTTP |
 //! | `ctl` | the everyday commands of etcdctl |
@@ -33,6 +34,7 @@ mod demo;
 mod gateway;
 mod grpc;
 mod http;
+mod http2_debug;
 mod listen;
 mod logging;
 mod metrics;

@@ -8,8 +8,9 @@ use harness::*;
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::downgrade_request::DowngradeAction;
 use proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmType, CompactionRequest, DefragmentRequest, DowngradeRequest,
-    DowngradeResponse, LeaseGrantRequest, MoveLeaderRequest, MoveLeaderResponse, StatusRequest,
+    AlarmMember, AlarmRequest, AlarmType, CompactionRequest, DefragmentRequest, DowngradeInfo,
+    DowngradeRequest, DowngradeResponse, LeaseGrantRequest, MoveLeaderRequest, MoveLeaderResponse,
+    StatusRequest,
 };
 use tonic::{Code, Status};
 
@@ -179,6 +180,25 @@ fn raised(member_id: u64, alarm: AlarmType) -> AlarmMember {
 async fn member_id(client: &Client) -> u64 {
     let status = client.maintenance.clone().status(StatusRequest {}).await.unwrap();
     status.into_inner().header.unwrap().member_id
+}
+
+#[tokio::test]
+async fn status_names_the_effective_quota() {
+    for (flags, quota) in [
+        (vec![], 2 << 30),
+        (vec!["--quota-backend-bytes=0"], 2 << 30),
+        (vec!["--quota-backend-bytes=-1"], -1),
+        (vec!["--quota-backend-bytes=123456789"], 123_456_789),
+    ] {
+        let server = Server::start_with(&flags);
+        let client = server.client().await;
+        let status = client.maintenance.clone().status(StatusRequest {}).await.unwrap();
+        let status = status.into_inner();
+        assert_eq!(status.db_size_quota, quota, "{flags:?}");
+        assert_eq!(status.downgrade_info, Some(DowngradeInfo::default()));
+        assert_eq!(status.version.rsplit_once('.').unwrap().0, "3.7");
+        assert!(status.db_size > 0 && status.db_size_in_use <= status.db_size);
+    }
 }
 
 /// The lines about alarms in the status; the distance between words in them is not fixed.

@@ -12,7 +12,10 @@ async fn works(mut cluster: Cluster) {
     let revision = cluster.client(0).put("k", "one").await;
     for member in cluster.members() {
         let found = cluster.client(member).range(get("k")).await;
-        assert_eq!((found.kvs[0].value.as_ref(), found.kvs[0].mod_revision), (&b"one"[..], revision));
+        assert_eq!(
+            (found.kvs[0].value.as_ref(), found.kvs[0].mod_revision),
+            (&b"one"[..], revision)
+        );
     }
     let follower = cluster.follower().await;
     cluster.kill(follower);
@@ -51,7 +54,10 @@ async fn members_show_each_other_certificates_of_an_authority() {
     Hello::default().get(address, "/version").await.unwrap_err();
     // The refused one speaks from a host that its certificate does not name.
     let elsewhere = authority.issue("elsewhere", 3, &["192.0.2.1"]);
-    Hello::with(&elsewhere).get(address, "/version").await.unwrap_err();
+    Hello::with(&elsewhere)
+        .get(address, "/version")
+        .await
+        .unwrap_err();
     wait_until("the refusals are told", || {
         let log = cluster.server(0).log();
         log.matches("rejected connection on peer endpoint").count() >= 2
@@ -76,7 +82,9 @@ async fn a_member_with_another_name_is_kept_out() {
     let [first, second] = cluster.others(leader).try_into().unwrap();
     for member in [first, second] {
         cluster.kill(member);
-        cluster.server_mut(member).add_flag("--peer-cert-allowed-cn=somebody else");
+        cluster
+            .server_mut(member)
+            .add_flag("--peer-cert-allowed-cn=somebody else");
     }
     // Each of the two refuses the leader's connections, and each other's: there is no quorum.
     for member in [first, second] {

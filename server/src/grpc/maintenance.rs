@@ -35,10 +35,11 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
         Rpc::Status => unary(core, request, move |_: StatusRequest| async {
             Ok(tonic::Response::new(status_response(&store.status())))
         }),
-        // Space is reclaimed continuously: there is nothing to do, and etcd's answer has no header either.
+        // Space is reclaimed continuously: there is nothing to do but to wait until it is. etcd's answer has no header
+        // either.
         Rpc::Defragment => unary(core, request, move |_: DefragmentRequest| async {
             let _timed = core.health.defragmentation();
-            Ok(tonic::Response::new(DefragmentResponse::default()))
+            answer(store.defragment().await.map(|()| DefragmentResponse::default()))
         }),
         Rpc::Hash => unary(core, request, move |_: HashRequest| async move {
             let header = store.status().header;

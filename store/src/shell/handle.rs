@@ -195,6 +195,15 @@ impl Store {
         }
     }
 
+    /// Returns once the working copy is rid of what compactions have given up so far. Space is reclaimed without being
+    /// asked for; whoever asks wants to write into it.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub async fn defragment(&self) -> Result<(), Error> {
+        self.ask(Command::AwaitCompaction).await
+    }
+
     /// Opens a watch stream.
     ///
     /// # Errors
