@@ -247,14 +247,14 @@ fn check_range(mvcc: &Mvcc, range: &RangeRequest) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// Other than for a plain put, the absent key comes before the unknown lease.
+/// As for a plain put, the unknown lease comes before the absent key.
 fn check_put(mvcc: &Mvcc, lessor: &Lessor, put: &PutRequest) -> Result<(), RequestError> {
-    if (put.ignore_value || put.ignore_lease) && mvcc.get(&put.key).is_none() {
-        return Err(RequestError::KeyNotFound);
-    }
     let id = LeaseId(put.lease);
     if id != LeaseId(0) && lessor.lookup(id).is_none() {
         return Err(RequestError::LeaseNotFound { id });
+    }
+    if (put.ignore_value || put.ignore_lease) && mvcc.get(&put.key).is_none() {
+        return Err(RequestError::KeyNotFound);
     }
     Ok(())
 }

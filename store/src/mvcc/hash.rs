@@ -155,7 +155,10 @@ impl Mvcc {
             return Ok(HashPlan::Kept(*kept));
         }
         let revision = if revision == 0 { self.current } else { revision };
-        self.check_readable(revision, self.current)?;
+        // A negative revision is not checked: nothing is that old, and that is what is hashed.
+        if revision > 0 {
+            self.check_readable(revision, self.current)?;
+        }
         Ok(HashPlan::Compute {
             compacted: self.compacted,
             revision,

@@ -146,6 +146,14 @@ fn the_hashes_of_ten_compactions_are_kept() {
             current: 21
         })
     );
+    // Nothing is as old as a negative revision, and no compaction is in its way.
+    assert_eq!(
+        mvcc.hash_plan(-1),
+        Ok(HashPlan::Compute {
+            compacted: 15,
+            revision: -1
+        })
+    );
     // After "compact 0" on a fresh store, 0 is no longer the current revision.
     mvcc.store_compaction_hash(kept(0));
     assert_eq!(mvcc.hash_plan(0), Ok(HashPlan::Kept(kept(0))));

@@ -10,8 +10,7 @@ use proto::etcdserverpb::{
 use super::command::{Command, LeaseQuestion};
 use super::handle::{Store, unexpected};
 use crate::apply::{Response, cost_of_grant};
-use crate::error::{Error, RequestError};
-use crate::lease::TTL_MAX_S;
+use crate::error::Error;
 use crate::types::LeaseId;
 
 impl Store {
@@ -21,9 +20,7 @@ impl Store {
     /// `LeaseExists`, `LeaseTtlTooLarge`, `NoSpace`.
     pub async fn lease_grant(&self, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
         self.check_space(cost_of_grant()).await?;
-        if request.ttl > TTL_MAX_S {
-            return Err(RequestError::LeaseTtlTooLarge { ttl_s: request.ttl }.into());
-        }
+        // A TTL that is too large is refused where it is applied, behind the alarms, which come first.
         request.ttl = request.ttl.max(self.shared.settings.lease_ttl_min_s());
         while request.id == 0 {
             request.id = self.lease_id();

@@ -49,6 +49,9 @@ pub(super) fn status(shared: &Shared) -> Status {
     let state = shared.state.read();
     let (size, in_use) = sizes(shared, state.mvcc.live_bytes());
     let published = &shared.published;
+    let applied = published.applied.load(Ordering::Relaxed);
+    // The two are published one after the other, and what is applied is committed.
+    let committed = published.committed.load(Ordering::Relaxed).max(applied);
     Status {
         header: shared.header(state.mvcc.current()),
         db_size: i64::try_from(size).unwrap_or(i64::MAX),
@@ -58,8 +61,8 @@ pub(super) fn status(shared: &Shared) -> Status {
             .quota_bytes
             .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
         leader: MemberId(published.leader.load(Ordering::Relaxed)),
-        raft_index: Index(published.committed.load(Ordering::Relaxed)),
-        raft_applied_index: Index(published.applied.load(Ordering::Relaxed)),
+        raft_index: Index(committed),
+        raft_applied_index: Index(applied),
         raft_term: Term(published.term.load(Ordering::Relaxed)),
         is_learner: state
             .membership
