@@ -36,7 +36,7 @@ pub(crate) fn comparable(before: &Metrics, after: &Metrics) -> Metrics {
 pub(crate) fn at_rest(before: &Metrics, after: &Metrics) -> bool {
     let streams = after.get("etcd_debugging_mvcc_watch_stream_total");
     let same = |counter: &&str| before.get(*counter) == after.get(*counter);
-    streams.is_none_or(|streams| *streams == 0.0) && COUNTERS.iter().all(|counter| same(&counter))
+    streams.is_none_or(|streams| *streams == 0.0) && COUNTERS.iter().all(same)
 }
 
 fn is_counted_alike(series: &str) -> bool {
@@ -51,11 +51,12 @@ fn is_counted_alike(series: &str) -> bool {
         && !series.contains("grpc_method=\"HashKV\"")
 }
 
+/// Not among them: `etcd_mvcc_range_total`, in which etcd counts the look-up of a put that is refused for want of its
+/// key too, and `etcd_debugging_mvcc_pending_events_total`, which in etcd keeps what a stream had not sent when it ended.
 const COUNTERS: &[&str] = &[
     "etcd_mvcc_put_total",
     "etcd_mvcc_delete_total",
     "etcd_mvcc_txn_total",
-    "etcd_mvcc_range_total",
     "etcd_debugging_mvcc_events_total",
     "etcd_debugging_mvcc_db_compaction_keys_total",
     "etcd_debugging_lease_granted_total",
@@ -75,7 +76,6 @@ const LEVELS: &[&str] = &[
     "etcd_debugging_mvcc_watch_stream_total",
     "etcd_debugging_mvcc_slow_watcher_total",
     "etcd_debugging_mvcc_total_put_size_in_bytes",
-    "etcd_debugging_mvcc_pending_events_total",
     "etcd_server_has_leader",
     "etcd_server_is_leader",
     "etcd_server_is_learner",
