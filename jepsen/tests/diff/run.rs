@@ -11,7 +11,7 @@ use proto::v3electionpb::LeaderRequest;
 
 use super::calls::{Answer, Outcome, Refusal, Request};
 use super::explained;
-use super::metrics::{self, Metrics};
+use super::metrics::{self, Metrics, Refused};
 use super::pair::{Pair, Side, Unlike};
 use super::scene::Scene;
 use super::steps::{Lease, Metadata, STREAMS, Step};
@@ -74,6 +74,7 @@ impl Pair {
             scene: Scene::new(number, start),
             streams: [const { None }; STREAMS as usize],
             metrics: None,
+            refused: Refused::default(),
         };
         if steps.contains(&Step::Metrics) {
             run.metrics = Some(run.metrics_at_rest().await);
@@ -147,6 +148,7 @@ struct Run<'a> {
     streams: [Option<Watching>; STREAMS as usize],
     /// The metrics of both at the beginning.
     metrics: Option<[Metrics; 2]>,
+    refused: Refused,
 }
 
 impl Run<'_> {
@@ -196,6 +198,8 @@ impl Run<'_> {
                     self.pair.left.http(path, body.as_deref()),
                     self.pair.right.http(path, body.as_deref())
                 );
+                // Whether a put was refused does not tell without reading the body.
+                self.refused.write = true;
                 explained::level_http(path, &mut left, &mut right);
                 if left != right {
                     return Err([format!("{left:?}"), format!("{right:?}")]);
@@ -212,7 +216,13 @@ impl Run<'_> {
         let (Some(left), Some(right)) = (request(&self.pair.left), request(&self.pair.right)) else {
             return Ok(());
         };
+        let plain = matches!(left, Request::Range(_) | Request::Delete(_) | Request::Grant(_));
         let outcome = self.pair.ask(metadata, [left, right]).await?;
+        self.refused.write |= !plain && outcome.is_err();
+        self.refused.unread |= matches!(step, Step::Raw { .. })
+            || outcome
+                .as_ref()
+                .is_err_and(|refusal| refusal.text.starts_with("grpc:"));
         if let Ok(mut answer) = outcome {
             self.scene.now = self.scene.now.max(revision(&mut answer));
             match (&answer, step) {
@@ -366,7 +376,7 @@ impl Run<'_> {
         let start = Instant::now();
         loop {
             let after = self.metrics().await;
-            let grown = [0, 1].map(|side| metrics::comparable(&before[side], &after[side]));
+            let grown = [0, 1].map(|side| metrics::comparable(&before[side], &after[side], self.refused));
             if grown[0] == grown[1] {
                 return Ok(());
             }
