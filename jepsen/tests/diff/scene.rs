@@ -218,7 +218,12 @@ impl Scene {
         }
     }
 
-    /// The name of an election or a lock.
+    /// The name of a lock. Elections have others: a candidate would wait for a lock of its name.
+    fn lock(&self, name: u8) -> Bytes {
+        [&self.prefix[..], b"lock", &[b'0' + name % 2]].concat().into()
+    }
+
+    /// The name of an election.
     pub(crate) fn election(&self, name: u8) -> Bytes {
         election(name, &self.prefix)
     }
@@ -313,13 +318,13 @@ impl Scene {
             }),
             Step::Leases => Request::Leases(LeaseLeasesRequest {}),
             Step::Lock(name, lease) => Request::Lock(LockRequest {
-                name: self.election(*name),
+                name: self.lock(*name),
                 lease: self.lease(*lease),
             }),
             Step::Unlock(name, lease) => Request::Unlock(UnlockRequest {
                 key: format!(
                     "{}/{:x}",
-                    String::from_utf8_lossy(&self.election(*name)),
+                    String::from_utf8_lossy(&self.lock(*name)),
                     self.lease(*lease)
                 )
                 .into(),
