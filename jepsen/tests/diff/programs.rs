@@ -30,10 +30,19 @@ pub(crate) fn etcd(test: &str) -> Option<Etcd> {
             &format!("an etcd that tells its version; {} does not", path.display()),
         );
     }
-    Some(Etcd {
-        path,
-        version: version?,
-    })
+    let version = version?;
+    if version < OLDEST {
+        let (major, minor) = OLDEST;
+        skip(
+            test,
+            &format!(
+                "etcd {major}.{minor}, or Go to build it; {} is older",
+                path.display()
+            ),
+        );
+        return None;
+    }
+    Some(Etcd { path, version })
 }
 
 fn built_from_registry(test: &str) -> Option<PathBuf> {
@@ -145,3 +154,6 @@ fn newest(path: &Path) -> Option<SystemTime> {
     }
     path.metadata().and_then(|data| data.modified()).ok()
 }
+
+/// Older ones differ in more than the table of explained differences knows.
+const OLDEST: (u32, u32) = (3, 7);

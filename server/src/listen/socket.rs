@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsStream;
 
 use crate::config::Address;
+use crate::tls;
 
 /// A bound socket.
 pub(crate) enum Listening {
@@ -268,7 +269,10 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, into),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(context, into),
+            // What the other side thinks of our certificate may show only here.
+            Stream::Tls(stream) => Pin::new(stream)
+                .poll_read(context, into)
+                .map_err(tls::in_gos_words),
         }
     }
 }

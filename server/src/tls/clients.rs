@@ -17,7 +17,7 @@ use rustls::{
 };
 use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
 
-use super::{TlsError, certificate};
+use super::{TlsError, certificate, members};
 use crate::config::TlsSettings;
 
 /// A verifier as `settings` ask for one.
@@ -37,6 +37,7 @@ pub(super) fn verifier(
             .filter_map(|name| ServerName::try_from(name.clone()).ok())
             .collect(),
         any_name: settings.allowed_hostnames.is_empty(),
+        common_names: settings.allowed_names.clone(),
     }))
 }
 
@@ -71,20 +72,24 @@ struct Clients {
     /// Names of which a certificate must have one, unless `any_name`.
     allowed: Vec<ServerName<'static>>,
     any_name: bool,
+    /// Common names of which it must have one; any if empty.
+    common_names: Vec<String>,
 }
 
 impl Clients {
     fn check_names(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
-        if self.any_name {
-            return Ok(());
+        if !self.common_names.is_empty() {
+            let name = members::common_name(end_entity).unwrap_or_default();
+            if !self.common_names.contains(&name) {
+                return Err(CertificateError::NotValidForName.into());
+            }
         }
         let certificate = EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
         let named = |name| certificate.verify_is_valid_for_subject_name(name).is_ok();
-        match self.allowed.iter().any(named) {
+        match self.any_name || self.allowed.iter().any(named) {
             true => Ok(()),
-            false => Err(Error::General(
-                "client certificate authentication failed".to_owned(),
-            )),
+            // The client gets the alert `bad_certificate`, as from etcd.
+            false => Err(CertificateError::NotValidForName.into()),
         }
     }
 

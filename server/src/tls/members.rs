@@ -122,8 +122,6 @@ impl ServerCertVerifier for Anybody {
 /// What a member that comes in must have beside a good certificate.
 #[derive(Debug)]
 pub(super) struct Demands {
-    /// Common names of which it must have one; any if empty.
-    names: Vec<String>,
     /// Its certificate must be good for where it comes from.
     address: bool,
 }
@@ -131,7 +129,6 @@ pub(super) struct Demands {
 impl Demands {
     pub(super) fn of(settings: &TlsSettings) -> Demands {
         Demands {
-            names: settings.allowed_names.clone(),
             address: !settings.skip_address_check,
         }
     }
@@ -139,12 +136,6 @@ impl Demands {
     /// Judges the certificate that was shown, from `address` where there is one.
     pub(super) async fn judge(&self, shown: &CertificateDer<'_>, address: Option<IpAddr>) -> io::Result<()> {
         let refuse = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-        if !self.names.is_empty() {
-            let name = common_name(shown).unwrap_or_default();
-            if !self.names.contains(&name) {
-                return refuse("client certificate authentication failed".to_owned());
-            }
-        }
         match address.filter(|_| self.address) {
             Some(address) if !is_good_for(shown, address).await => refuse(format!(
                 "tls: \"{address}\" does not match any of the names in the certificate"
@@ -154,7 +145,7 @@ impl Demands {
     }
 }
 
-fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let name = certificate.subject().iter_common_name().next()?;
     name.as_str().ok().map(str::to_owned)

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage};
-use rustls::{AlertDescription, ServerConfig, SupportedProtocolVersion};
+use rustls::{AlertDescription, CertificateError, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
@@ -168,9 +168,20 @@ impl ServerTls {
             start.into_stream(config).await
         };
         match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
-            Ok(shaken) => shaken.map_err(in_gos_words),
+            Ok(shaken) => shaken.map_err(refused),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")),
         }
+    }
+}
+
+/// What etcd says of a client that is not let in.
+fn refused(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(CertificateError::NotValidForName)) => {
+            io::Error::new(error.kind(), "client certificate authentication failed")
+        }
+        _ => in_gos_words(error),
     }
 }
 
@@ -188,7 +199,7 @@ fn expects_http1(hello: &ClientHello<'_>) -> bool {
 }
 
 /// The texts that operators know from etcd's log, where there is one.
-fn in_gos_words(error: io::Error) -> io::Error {
+pub(crate) fn in_gos_words(error: io::Error) -> io::Error {
     let Some(cause) = error
         .get_ref()
         .and_then(|cause| cause.downcast_ref::<rustls::Error>())

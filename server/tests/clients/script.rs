@@ -130,6 +130,12 @@ impl Session {
             "^" => {
                 let mut running = self.background.remove(rest).expect("a step of the background");
                 running.interrupt();
+                // A program started where interrupts are ignored may go on ignoring them.
+                let start = Instant::now();
+                while !running.ended() && start.elapsed() < INTERRUPT_PATIENCE {
+                    pause();
+                }
+                running.terminate();
                 running.wait_until(patience, "its end", Background::ended);
                 self.show(running.finish(), true)
             }
@@ -397,6 +403,14 @@ impl Background {
             .is_some()
     }
 
+    /// Ends it, if it still runs.
+    fn terminate(&mut self) {
+        if !self.ended() {
+            let pid = rustix::process::Pid::from_child(&self.child);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the process is ours");
+        }
+    }
+
     fn interrupt(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("the process is ours");
@@ -466,3 +480,6 @@ impl Output {
 fn pause() {
     std::thread::sleep(Duration::from_millis(10));
 }
+
+/// How long a program may take to end once it is interrupted.
+const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
