@@ -197,7 +197,7 @@ async fn status_names_the_effective_quota() {
         assert_eq!(status.db_size_quota, quota, "{flags:?}");
         assert_eq!(status.downgrade_info, Some(DowngradeInfo::default()));
         assert_eq!(status.version.rsplit_once('.').unwrap().0, "3.7");
-        assert!(status.db_size > 0 && status.db_size_in_use <= status.db_size);
+        assert!(status.db_size_in_use > 0 && status.db_size_in_use <= status.db_size);
     }
 }
 

@@ -132,8 +132,9 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
     metrics
 }
 
-/// Bytes that the state takes, and those in use; the former is never less than the latter, and never 0.
+/// Bytes that the state takes, and those in use; the former is never less than the latter. Neither is ever 0, not with
+/// an empty store either: JSON leaves zeros out, and readers of etcd's count on both.
 fn sizes(shared: &Shared, live_bytes: u64) -> (u64, u64) {
-    let size = shared.size_bytes().max(live_bytes).max(1);
-    (size, live_bytes)
+    let in_use = live_bytes.max(1);
+    (shared.size_bytes().max(in_use), in_use)
 }
