@@ -127,7 +127,7 @@ impl World {
     }
 
     fn put(&mut self, put: PutRequest) {
-        let expected = self.model.put_errors(&put, false).map(|()| self.model.put(&put));
+        let expected = self.model.put_errors(&put).map(|()| self.model.put(&put));
         let applied = self.apply(&InternalRaftRequest {
             put: Some(put),
             ..Default::default()

@@ -171,12 +171,12 @@ impl Model {
         }
     }
 
-    pub(crate) fn put_errors(&self, r: &PutRequest, within_txn: bool) -> Result<(), RequestError> {
+    /// The lease is judged before the key, within a transaction too: so does etcd 3.7.1.
+    pub(crate) fn put_errors(&self, r: &PutRequest) -> Result<(), RequestError> {
         let absent = (r.ignore_value || r.ignore_lease) && !self.state(i64::MAX).contains_key(&r.key);
         let lease = r.lease != 0 && !self.leases.contains(&r.lease);
         match (absent, lease) {
             (true, false) => Err(RequestError::KeyNotFound),
-            (true, true) if within_txn => Err(RequestError::KeyNotFound),
             (_, true) => Err(RequestError::LeaseNotFound { id: LeaseId(r.lease) }),
             (false, false) => Ok(()),
         }
@@ -224,7 +224,7 @@ impl Model {
                     let (requested, compacted) = (range.revision, self.compacted);
                     return Err(RequestError::Compacted { requested, compacted });
                 }
-                Request::RequestPut(put) => self.put_errors(put, true)?,
+                Request::RequestPut(put) => self.put_errors(put)?,
                 Request::RequestTxn(nested) => self.txn_errors(before, nested)?,
                 _ => {}
             }
