@@ -1,5 +1,5 @@
 //! Requests as one line of text for the log, in the form that etcd gives them: values are replaced by their sizes, and
-//! nothing is longer than [`TEXT_BYTES_MAX`].
+//! nothing is longer than `TEXT_BYTES_MAX`.
 
 use std::fmt::{Display, Write as _};
 
