@@ -45,7 +45,6 @@ pub(crate) use self::version::{ETCD_VERSION, GIT_SHA, STORAGE_VERSION, TAFFRAIL_
 
 /// Everything the start needs, validated.
 #[derive(Debug)]
-#[allow(dead_code, reason = "the rooms that read the newest fields come one by one")]
 pub(crate) struct Settings {
     /// What the store is told.
     pub(crate) store: store::Settings,
@@ -58,6 +57,7 @@ pub(crate) struct Settings {
     /// Where only probes and scrapers are served.
     pub(crate) listen_metrics: Vec<Listener>,
     /// Whether ports are shared with other processes (`SO_REUSEPORT`).
+    #[allow(dead_code, reason = "the sockets do not obey it yet; the start says so")]
     pub(crate) reuse_port: bool,
     /// TLS of the client and metrics listeners that ask for it.
     pub(crate) client_tls: TlsSettings,
@@ -76,8 +76,10 @@ pub(crate) struct Settings {
     /// Name, stage and state of every feature gate.
     pub(crate) feature_gates: Vec<(&'static str, &'static str, bool)>,
     /// Whether changes of membership that endanger the quorum are refused.
+    #[allow(dead_code, reason = "membership does not change yet")]
     pub(crate) strict_reconfig_check: bool,
     /// Most learners in the cluster.
+    #[allow(dead_code, reason = "there are no learners yet")]
     pub(crate) learners_max: usize,
     /// The log.
     pub(crate) log: LogSettings,

@@ -8,7 +8,6 @@ use super::{Refusal, check, duration, url};
 
 /// Limits of one client connection.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "the rooms that read it come one by one")]
 pub(crate) struct ConnectionSettings {
     pub(crate) streams_max: u32,
     /// A received message may have this many bytes.
@@ -21,7 +20,6 @@ pub(crate) struct ConnectionSettings {
 
 /// What HTTP serves, and to whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(dead_code, reason = "the rooms that read it come one by one")]
 pub(crate) struct HttpSettings {
     /// The JSON gateway.
     pub(crate) gateway: bool,
@@ -37,7 +35,6 @@ pub(crate) struct HttpSettings {
 
 /// What is logged as slow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(dead_code, reason = "the rooms that read it come one by one")]
 pub(crate) struct SlowSettings {
     /// The application of one request.
     pub(crate) apply: Duration,

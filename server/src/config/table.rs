@@ -206,7 +206,7 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         live("grpc-keepalive-min-time", "5s", Kind::Duration, "A client that pings more often is sent away."),
         live("grpc-keepalive-interval", "2h", Kind::Duration, "Idle time before a client is pinged; 0 never."),
         live("grpc-keepalive-timeout", "20s", Kind::Duration, "Time a pinged client has to answer; 0 switches pings off."),
-        live("socket-reuse-port", "false", Kind::Bool, "Share the ports listened on (SO_REUSEPORT)."),
+        inert("socket-reuse-port", "false", Kind::Bool, "Share the ports listened on (SO_REUSEPORT)."),
         live("socket-reuse-address", "false", Kind::Bool, "Listen on ports in TIME_WAIT (SO_REUSEADDR); always so here."),
         live("enable-grpc-gateway", "true", Kind::Bool, "Serve JSON over HTTP below /v3/."),
         inert("raft-read-timeout", "5s", Kind::Duration, "Read timeout of connections between members."),
