@@ -78,6 +78,12 @@ pub(crate) const EXPLAINED: &[Explained] = &[
         level: |_, _, _| {},
     },
     Explained {
+        name: "spaces between the tokens of JSON",
+        why: "Go's protojson puts a space after commas or not, by a hash of the binary that it is linked into. \
+              Taken away in `compact_json`",
+        level: |_, _, _| {},
+    },
+    Explained {
         name: "progress after a compaction has cancelled a watcher",
         why: "etcd tells none on that stream until the client has cancelled the watcher, too; here it is told, as the \
               guarantee allows. Looked at in `watching`",
@@ -112,6 +118,26 @@ pub(crate) fn level_http(path: &str, left: &mut Option<HttpAnswer>, right: &mut 
     if unreadable(left) && unreadable(right) {
         right.body.clone_from(&left.body);
     }
+}
+
+/// JSON without the spaces between its tokens.
+pub(crate) fn compact_json(text: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let kept = text.chars().filter(|&character| {
+        let keep = in_string || character != ' ';
+        if character == '"' && !escaped {
+            in_string = !in_string;
+        }
+        escaped = in_string && character == '\\' && !escaped;
+        keep
+    });
+    kept.collect()
+}
+
+#[test]
+fn spaces_inside_strings_stay() {
+    let text = r#"{"a": 1, "b c": ["d\" e", "\\", "f"]}"#;
+    assert_eq!(compact_json(text), r#"{"a":1,"b c":["d\" e","\\","f"]}"#);
 }
 
 /// Takes away what an etcd before 3.7 does not know or does in another way.

@@ -149,6 +149,9 @@ impl Side {
         let (address, path, body) = (self.process.address(), path.to_owned(), body.map(str::to_owned));
         let asked = tokio::task::spawn_blocking(move || http(address, &path, body.as_deref()));
         let mut answer = asked.await.expect("the request does not panic")?;
+        if answer.content_type == "application/json" {
+            answer.body = explained::compact_json(&answer.body);
+        }
         for (id, token) in [(self.member, "MEMBER"), (self.cluster, "CLUSTER")] {
             answer.body = answer.body.replace(&id.to_string(), token);
         }
