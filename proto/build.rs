@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use prost::Message as _;
 
 /// Files to compile; what they import is found beside them.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "kv.proto",
     "auth.proto",
     "rpc.proto",
     "raft_internal.proto",
+    "raft.proto",
     "v3lock.proto",
     "v3election.proto",
     "health.proto",

@@ -28,6 +28,12 @@ pub mod etcdserverpb {
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
 }
 
+/// Entries of the log, hard states and changes of the membership, as etcd's tools know them.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod raftpb {
+    include!(concat!(env!("OUT_DIR"), "/raftpb.rs"));
+}
+
 /// The lock service.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v3lockpb {
