@@ -36,6 +36,7 @@ async fn twenty_kills_lose_and_repeat_nothing() {
                 id,
                 clients: vec![clients[id % CONNECTIONS].clone()],
                 pace: PACE,
+                stay: 0,
                 ledger: Arc::clone(&ledger),
             };
             tokio::spawn(writer.write())

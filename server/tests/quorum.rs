@@ -116,6 +116,7 @@ impl Run {
             id,
             clients: cluster.new_clients(),
             pace,
+            stay: 0,
             ledger: Arc::clone(&ledger),
         };
         let writers = (0..WRITERS).map(|id| tokio::spawn(wanderer(id, WRITER_PACE).write()));

@@ -203,6 +203,15 @@ impl Cluster {
         }
     }
 
+    /// Stops a member, empties its disk, and starts it again as the same member.
+    pub(crate) fn lose_disk(&mut self, member: usize) {
+        let server = self.server_mut(member);
+        server.terminate();
+        std::fs::remove_dir_all(server.data_dir()).expect("a member that ran has a data folder");
+        server.add_flag("--initial-cluster-state=existing");
+        self.run(member);
+    }
+
     /// Cuts a member off from all others.
     pub(crate) fn isolate(&self, member: usize, cut: Cut) {
         self.network().isolate(member, cut);

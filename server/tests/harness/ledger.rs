@@ -117,11 +117,14 @@ impl Pace {
     }
 }
 
-/// A client with a connection to each member, which stays with one until that fails it.
+/// A client with a connection to each member, which stays with one until that fails it, or for its time.
 pub(crate) struct Wanderer {
     pub(crate) id: usize,
     pub(crate) clients: Vec<Client>,
     pub(crate) pace: Pace,
+    /// After so many writes through one member it moves on to the next, so that those which come back or are new get
+    /// their share; 0 is never.
+    pub(crate) stay: usize,
     pub(crate) ledger: Arc<Ledger>,
 }
 
@@ -131,6 +134,7 @@ impl Wanderer {
         let mut random = Random::new(self.id as u64);
         let mut member = self.id % self.clients.len();
         let mut last = 0;
+        let mut stayed = 0;
         for number in 0.. {
             if self.ledger.stop.load(Ordering::Relaxed) {
                 return;
@@ -151,10 +155,16 @@ impl Wanderer {
                     );
                     last = revision;
                     self.ledger.acknowledge(write, revision, member, began);
+                    stayed += 1;
+                    if stayed == self.stay {
+                        stayed = 0;
+                        member = (member + 1) % self.clients.len();
+                    }
                     self.pace.rest(&mut random).await;
                 }
                 Err(_) => {
                     lock(&self.ledger.unanswered).insert(write);
+                    stayed = 0;
                     member = (member + 1) % self.clients.len();
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }

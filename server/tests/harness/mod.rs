@@ -12,6 +12,7 @@
 
 mod client;
 mod cluster;
+mod crowd;
 pub(crate) mod frames;
 mod http;
 mod ledger;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Client, assert_status};
 pub(crate) use cluster::{Cluster, initial_cluster};
+pub(crate) use crowd::{Crowd, Size, assert_equal_hashes};
 pub(crate) use http::Exchange;
 pub(crate) use ledger::*;
 pub(crate) use ports::Ports;
