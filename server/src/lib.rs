@@ -15,6 +15,7 @@
 //! | `http`, `metrics` | what probes and scrapers ask for |
 //! | `gateway` | the RPCs as JSON over HTTP |
 //! | `ctl` | the everyday commands of etcdctl |
+//! | `offline` | `taffrail debug` and `taffrail snapshot`: data folders and backups without a running member |
 //! | `demo` | a whole cluster on one machine |
 //! | `tcp_proxy` | `taffrail gateway`: forwards TCP connections to the members of a cluster |
 //!
@@ -38,6 +39,7 @@ mod http2_debug;
 mod listen;
 mod logging;
 mod metrics;
+mod offline;
 mod peer;
 mod placement;
 mod shutdown;
@@ -52,8 +54,10 @@ pub fn run(args: &[String]) -> ExitCode {
         .collect();
     match args.get(1..).unwrap_or_default() {
         [first, rest @ ..] if first == "ctl" => ctl::run(rest, &env),
+        [first, rest @ ..] if first == "debug" => offline::debug(rest),
         [first, rest @ ..] if first == "demo" => demo::run(rest),
         [first, rest @ ..] if first == "gateway" => tcp_proxy::run(rest),
+        [first, rest @ ..] if first == "snapshot" => offline::snapshot(rest, &env),
         [first, ..] if first == "grpc-proxy" => {
             eprintln!("grpc-proxy is not supported by this version of Taffrail");
             ExitCode::FAILURE

@@ -67,6 +67,7 @@ pub(super) fn command(env: &[(String, String)]) -> Command {
             member(),
             endpoint(),
             alarm(),
+            snapshot(),
         ])
         .subcommand(Command::new("defrag").about("Defragments the storage of the given endpoints"))
         .subcommand(Command::new("version").about("Prints the version"))
@@ -228,8 +229,20 @@ fn alarm() -> Command {
         .subcommand(Command::new("disarm").about("Disarms all alarms"))
 }
 
+fn snapshot() -> Command {
+    Command::new("snapshot")
+        .about("Manages etcd node snapshots")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("save")
+                .about("Stores an etcd node backend snapshot to a given file")
+                .arg(words("snapshot save <filename>")),
+        )
+}
+
 /// A boolean as Go's flags have them: alone, or with `=true` and `=false`.
-fn switch(name: &'static str, help: &'static str) -> Arg {
+pub(crate) fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name)
         .long(name)
         .help(help)
@@ -243,7 +256,7 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
         .hide_possible_values(true)
 }
 
-fn option(name: &'static str, help: &'static str) -> Arg {
+pub(crate) fn option(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name)
         .long(name)
         .help(help)
@@ -260,7 +273,7 @@ fn number(name: &'static str, help: &'static str) -> Arg {
 }
 
 /// All that is no flag. How many there may be is the command's business, because etcdctl has its own words for it.
-fn words(usage: &'static str) -> Arg {
+pub(crate) fn words(usage: &'static str) -> Arg {
     Arg::new(WORDS)
         .action(ArgAction::Append)
         .num_args(0..)
@@ -269,7 +282,7 @@ fn words(usage: &'static str) -> Arg {
 }
 
 /// The words of a command.
-pub(super) fn words_of(matches: &ArgMatches) -> Vec<&str> {
+pub(crate) fn words_of(matches: &ArgMatches) -> Vec<&str> {
     matches
         .get_many::<String>(WORDS)
         .map(|words| words.map(String::as_str).collect())
@@ -277,7 +290,7 @@ pub(super) fn words_of(matches: &ArgMatches) -> Vec<&str> {
 }
 
 /// Whether a switch is on.
-pub(super) fn is_on(matches: &ArgMatches, name: &str) -> bool {
+pub(crate) fn is_on(matches: &ArgMatches, name: &str) -> bool {
     matches.get_one::<bool>(name).copied().unwrap_or(false)
 }
 
@@ -287,7 +300,7 @@ pub(super) fn number_of(matches: &ArgMatches, name: &str) -> i64 {
 }
 
 /// An option's text.
-pub(super) fn text_of<'a>(matches: &'a ArgMatches, name: &str) -> &'a str {
+pub(crate) fn text_of<'a>(matches: &'a ArgMatches, name: &str) -> &'a str {
     matches
         .get_one::<String>(name)
         .map(String::as_str)

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `line` | the commands and their flags, for clap |
 //! | `session` | endpoints, connections, deadlines |
-//! | `kv`, `txn`, `watch`, `lease`, `cluster` | the commands |
+//! | `kv`, `txn`, `watch`, `lease`, `cluster`, `snapshot` | the commands |
 //! | `print`, `json`, `text` | answers as etcdctl prints them |
 //!
 //! It imports nothing from the server but notation ([`crate::config::duration`], versions, names of codes), so it
@@ -23,10 +23,11 @@ mod cluster;
 mod json;
 mod kv;
 mod lease;
-mod line;
+pub(crate) mod line;
 mod print;
 mod session;
-mod text;
+mod snapshot;
+pub(crate) mod text;
 mod txn;
 mod watch;
 
@@ -69,6 +70,14 @@ impl Failure {
         }
     }
 
+    /// Says why on the standard error; the process's exit code.
+    pub(crate) fn tell(&self) -> ExitCode {
+        if let Some(text) = self.text() {
+            eprintln!("Error: {text}");
+        }
+        ExitCode::from(self.code())
+    }
+
     fn text(&self) -> Option<&str> {
         match self {
             Failure::Refused(text)
@@ -104,12 +113,7 @@ pub(crate) fn run(args: &[String], env: &[(String, String)]) -> ExitCode {
     };
     match runtime.block_on(execute(&matches, env)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if let Some(text) = failure.text() {
-                eprintln!("Error: {text}");
-            }
-            ExitCode::from(failure.code())
-        }
+        Err(failure) => failure.tell(),
     }
 }
 
@@ -128,6 +132,7 @@ async fn execute(matches: &ArgMatches, env: &[(String, String)]) -> Result<(), F
         Some(("member", _)) => cluster::member_list(&session, &printer, matches).await,
         Some(("endpoint", matches)) => Box::pin(cluster::endpoint(&session, &printer, matches)).await,
         Some(("alarm", matches)) => cluster::alarm(&session, matches).await,
+        Some(("snapshot", matches)) => Box::pin(snapshot::run(&session, matches)).await,
         Some(("defrag", _)) => cluster::defrag(&session).await,
         _ => {
             println!("etcdctl version: {}", crate::config::ETCD_VERSION);

@@ -94,7 +94,7 @@ pub(super) fn hex(bytes: &[u8]) -> Bytes {
 }
 
 /// A number of bytes with a decimal unit and two digits.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 10 {
         return format!("{bytes} B");
@@ -141,7 +141,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// A table as etcdctl 3.7 draws it: titles in the middle, cells to the right.
-pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows
             .iter()

@@ -80,12 +80,14 @@ mod record;
 mod replay;
 mod segment;
 pub mod snapshot;
+mod walk;
 mod window;
 mod writer;
 
 pub use error::{Damage, WalError};
 pub use replay::{Replay, Torn, metadata, read};
 pub use segment::SpareJob;
+pub use walk::{Logged, walk};
 pub use writer::Wal;
 
 use bytes::Bytes;

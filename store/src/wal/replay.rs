@@ -146,10 +146,10 @@ pub(super) fn identify(file: &dyn DiskFile, path: &Path, sequence: u64) -> Resul
     })
 }
 
-struct Reader<'a> {
-    disk: &'a dyn Disk,
-    dir: &'a Path,
-    verify: bool,
+pub(super) struct Reader<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) dir: &'a Path,
+    pub(super) verify: bool,
 }
 
 /// Where reading a segment stopped.
@@ -161,7 +161,7 @@ struct Stop {
 
 impl Reader<'_> {
     /// Reads a segment's beginning only.
-    fn peek(&self, sequence: u64) -> Result<Found, WalError> {
+    pub(super) fn peek(&self, sequence: u64) -> Result<Found, WalError> {
         let path = segment::path(self.dir, sequence);
         let file = self.disk.open(&path).map_err(io_error("open", &path))?;
         let mut bytes = vec![0; PEEK_BYTES];
@@ -195,10 +195,10 @@ impl Reader<'_> {
 
     /// Reads the segments to the end of the log, and makes sure that it is the end. Returns where the next batch
     /// goes, and a torn batch there.
-    fn follow(
+    pub(super) fn follow(
         &self,
         segments: &[Found],
-        log: &mut Log,
+        log: &mut Log<'_>,
     ) -> Result<(LogOffset, SegmentId, Option<Torn>), WalError> {
         let mut ended: Option<(LogOffset, Window, Stop)> = None;
         for found in segments {
@@ -223,6 +223,7 @@ impl Reader<'_> {
             match (&ended, continues) {
                 // Made ready but not begun: the log ends before it.
                 (Some(_), None) => break,
+                (Some((end, ..)), Some(head)) if head.synced != *end && self.has_grown(log, *end)? => break,
                 (Some((end, _, stop)), Some(head)) if self.verify && head.synced != *end => {
                     let damage = stop.defect.map_or(Damage::BatchHead, |defect| defect.damage);
                     return Err(self.corrupt(end.sequence, end.offset, damage));
@@ -235,9 +236,20 @@ impl Reader<'_> {
                 offset: stop.at as u64,
             };
             ended = Some((end, window, stop));
+            if log.is_enough() {
+                break;
+            }
         }
         let (end, mut window, stop) = ended.expect("there is at least one segment");
-        self.prove_end(segments, &mut window, end, &stop, log.generation)?;
+        if log.is_enough() {
+            return Ok((end, window.segment(), None));
+        }
+        match self.prove_end(segments, &mut window, end, &stop, log.generation) {
+            Err(WalError::Corrupt { .. }) if self.has_grown(log, end)? => {
+                return Ok((end, window.segment(), None));
+            }
+            proven => proven?,
+        }
         let torn = stop.defect.map(|_| Torn {
             path: segment::path(self.dir, end.sequence),
             offset: end.offset,
@@ -245,8 +257,21 @@ impl Reader<'_> {
         Ok((end, window.segment(), torn))
     }
 
+    /// Whether a batch that did not verify does so now: for whoever reads beside a running member, that was the end of
+    /// the log a moment ago, and what was found behind it came later.
+    fn has_grown(&self, log: &Log<'_>, end: LogOffset) -> Result<bool, WalError> {
+        if log.observer.is_none() {
+            return Ok(false);
+        }
+        let at = usize::try_from(end.offset).unwrap_or(usize::MAX);
+        let mut window = self.window(end.sequence)?;
+        let head = window.head(at)?.filter(|head| head.generation >= log.generation);
+        let Some(head) = head else { return Ok(false) };
+        Ok(window.batch(at, &head)?.records(at, &head).is_ok())
+    }
+
     /// Reads batches until one does not verify.
-    fn segment(&self, window: &mut Window, log: &mut Log) -> Result<Stop, WalError> {
+    fn segment(&self, window: &mut Window, log: &mut Log<'_>) -> Result<Stop, WalError> {
         let sequence = window.segment().sequence;
         let mut at = HEADER_BYTES;
         loop {
@@ -286,6 +311,9 @@ impl Reader<'_> {
             }
             log.generation = head.generation;
             at += head.len();
+            if log.is_enough() {
+                return Ok(Stop { at, defect: None });
+            }
         }
     }
 
@@ -321,7 +349,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn corrupt(&self, sequence: u64, offset: u64, damage: Damage) -> WalError {
+    pub(super) fn corrupt(&self, sequence: u64, offset: u64, damage: Damage) -> WalError {
         WalError::Corrupt {
             path: segment::path(self.dir, sequence),
             offset,
@@ -330,8 +358,11 @@ impl Reader<'_> {
     }
 }
 
+/// Is shown the records one by one; false when it wants no more.
+pub(super) type Observer<'a> = &'a mut dyn FnMut(&Record<'_>) -> bool;
+
 /// The log as its records make it, one by one.
-struct Log {
+pub(super) struct Log<'a> {
     from: Index,
     /// The entries above this index and up to `last` are in the log that was read.
     base: Index,
@@ -341,11 +372,27 @@ struct Log {
     entries: Vec<Entry>,
     hard_state: HardState,
     /// The newest state record.
-    state: Option<State>,
+    pub(super) state: Option<State>,
     generation: u64,
+    /// For whoever wants to see all records; such a reader may stand beside a running member.
+    observer: Option<Observer<'a>>,
+    enough: bool,
 }
 
-impl Log {
+impl<'a> Log<'a> {
+    /// A log that keeps nothing and shows everything.
+    pub(super) fn observed(observer: Observer<'a>) -> Self {
+        Log {
+            observer: Some(observer),
+            ..Log::new(Index(u64::MAX))
+        }
+    }
+
+    /// Whether its observer wants no more.
+    fn is_enough(&self) -> bool {
+        self.enough
+    }
+
     fn new(from: Index) -> Self {
         Log {
             from,
@@ -356,10 +403,20 @@ impl Log {
             hard_state: HardState::default(),
             state: None,
             generation: 0,
+            observer: None,
+            enough: false,
         }
     }
 
     fn take(&mut self, record: &Record<'_>) -> Result<(), Damage> {
+        self.keep(record)?;
+        if let Some(observer) = &mut self.observer {
+            self.enough |= !observer(record);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, record: &Record<'_>) -> Result<(), Damage> {
         match record {
             Record::State(state) => return self.state(state),
             Record::HardState(hard_state) => self.hard_state = *hard_state,
