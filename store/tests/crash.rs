@@ -100,6 +100,7 @@ impl Life {
         let config = Config {
             segment_bytes,
             spares_max,
+            mark: seed.is_multiple_of(2).then(|| "/m/log.end".into()),
             ..Config::default()
         };
         Life {
@@ -174,10 +175,14 @@ impl Life {
                 self.seen.released += released;
                 Ok(())
             }
-            83..93 => self.wal.as_mut().unwrap().prepare(),
+            83..90 => self.wal.as_mut().unwrap().prepare(),
+            90..93 => self.wal.as_mut().unwrap().mark(),
             _ => {
                 self.seen.reopened += 1;
-                self.wal = None;
+                let wal = self.wal.take().unwrap();
+                if self.entropy.chance(50) {
+                    wal.close()?;
+                }
                 self.start()
             }
         }

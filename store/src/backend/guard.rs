@@ -10,7 +10,8 @@
 //! asks [`is_guarded`] which of the two it is.
 //!
 //! Errors that say nothing about the content (the directory is locked by another process, the disk is full, a
-//! permission is missing) are returned: setting the copy aside would not help.
+//! permission is missing) are returned: setting the copy aside would not help. So is a format of the future: what a
+//! newer version wrote is not thrown away by an older one.
 
 use std::cell::Cell;
 use std::fs;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::load::{Load, Loaded, Pass};
+use super::load::{Load, Loaded, Meta, Pass};
 use super::sled::{FirstFlush, SledBackend, read_all, sync};
 use super::{Backend, BackendError, Table};
 
@@ -94,7 +95,7 @@ pub fn open_guarded(dir: &Path, visit: &mut dyn FnMut(Load)) -> Result<Opened, B
     write(marker)?;
     let (backend, loaded) = match attempt(dir, marker, visit) {
         Ok(opened) => opened,
-        Err(error) if is_environment(&error) => {
+        Err(error) if is_environment(&error) || matches!(error, BackendError::Version { .. }) => {
             // Nothing died of the content.
             write(Marker {
                 opening: false,
@@ -121,6 +122,24 @@ pub fn open_guarded(dir: &Path, visit: &mut dyn FnMut(Load)) -> Result<Opened, B
         loaded,
         aside,
     })
+}
+
+/// Reads all of the working copy at `path` and checks it, without opening it for use; `None` where it is empty. The
+/// store below may still change its files, so somebody who must not change anything gives it a copy.
+pub fn inspect(path: &Path) -> Result<Option<Meta>, BackendError> {
+    let reading = AssertUnwindSafe(|| {
+        let mut ignore = |_: Load| {};
+        let mut pass = Pass::new(&mut ignore);
+        let any = read_all(path, &mut |table, key, value| pass.record(table, key, value))?;
+        match pass.check()? {
+            None if any => Err(BackendError::Absent {
+                table: Table::Meta,
+                main: 0,
+            }),
+            meta => Ok(meta),
+        }
+    });
+    guarded(|| catch_unwind(reading)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
 /// Removes the working copy in `dir`, which is whole but of no use any more, and opens an empty one. Nobody may have
@@ -191,13 +210,15 @@ fn attempt(
     });
     match guarded(|| catch_unwind(opening)) {
         Ok(result) => result,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            Err(BackendError::Panicked {
-                message: text.unwrap_or_else(|| "no message".into()),
-            })
-        }
+        Err(panic) => Err(panicked(panic.as_ref())),
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> BackendError {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    BackendError::Panicked {
+        message: text.unwrap_or_else(|| "no message".into()),
     }
 }
 
@@ -398,5 +419,33 @@ mod tests {
         assert_eq!(applied(dir), (None, false));
         write(renew(dir).unwrap(), 7);
         assert_eq!(applied(dir), (Some(Index(7)), false));
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_stays_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let backend = open_guarded(dir, &mut |_| {}).unwrap().backend;
+        let mut body = vec![0; 61];
+        body[..4].copy_from_slice(&2u32.to_le_bytes());
+        let mut batch = crate::backend::WriteBatch::default();
+        let (value, _) = crate::backend::record::seal(Table::Meta, &[], &body);
+        batch.put(Table::Meta, &[], value);
+        backend.write(batch).unwrap();
+        backend.flush().unwrap();
+        drop(backend);
+        let error = open_guarded(dir, &mut |_| {}).err().unwrap();
+        assert!(
+            matches!(error, BackendError::Version { found: 2, known: 1 }),
+            "{error}"
+        );
+        assert!(matches!(
+            inspect(&dir.join(WORKING)),
+            Err(BackendError::Version { .. })
+        ));
+        assert_eq!(names(dir), [WORKING, MARKER], "nothing is set aside");
+        // The way back that the message names.
+        fs::remove_dir_all(dir.join(WORKING)).unwrap();
+        assert_eq!(applied(dir), (None, false));
     }
 }

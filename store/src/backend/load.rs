@@ -172,6 +172,23 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn finish(mut self, backend: Arc<dyn Backend>) -> Result<Option<Loaded>, BackendError> {
+        let Some(meta) = self.check()? else {
+            return Ok(None);
+        };
+        let tail = match &self.last {
+            Some(stored) => stored.reopen()?,
+            None => Block::new(FIRST_MAIN),
+        };
+        let store = StateStore::resume(backend, meta, self.directory, self.tables_digest, tail);
+        Ok(Some(Loaded {
+            store,
+            tables: self.tables,
+            meta,
+        }))
+    }
+
+    /// What is to be checked once everything was read; the meta record, `None` where nothing was.
+    pub(super) fn check(&mut self) -> Result<Option<Meta>, BackendError> {
         self.finish_block()?;
         let Some((meta, recorded)) = self.meta else {
             return Ok(None);
@@ -187,16 +204,7 @@ impl<'a> Pass<'a> {
         if computed != recorded {
             return Err(BackendError::Digest { recorded, computed });
         }
-        let tail = match &self.last {
-            Some(stored) => stored.reopen()?,
-            None => Block::new(FIRST_MAIN),
-        };
-        let store = StateStore::resume(backend, meta, self.directory, self.tables_digest, tail);
-        Ok(Some(Loaded {
-            store,
-            tables: self.tables,
-            meta,
-        }))
+        Ok(Some(meta))
     }
 }
 
@@ -223,7 +231,10 @@ fn decode_meta(key: &[u8], value: &Bytes) -> Result<(Meta, u64), BackendError> {
     let (mut body, _) = record::open(Table::Meta, key, value)?;
     let found = body.try_get_u32_le().map_err(|_| malformed("length"))?;
     if found != FORMAT_VERSION {
-        return Err(BackendError::Version { found });
+        return Err(BackendError::Version {
+            found,
+            known: FORMAT_VERSION,
+        });
     }
     if !key.is_empty() || body.len() + 4 != META_BYTES {
         return Err(malformed("length"));

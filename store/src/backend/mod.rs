@@ -66,7 +66,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 pub use checkpoint::{Checkpoint, CheckpointStats, Import, StateStore, TableWrite};
-pub use guard::{Aside, Opened, guarded, is_guarded, open_guarded, renew};
+pub use guard::{Aside, Opened, guarded, inspect, is_guarded, open_guarded, renew};
 pub use load::{Load, Loaded, Meta, load};
 pub use memory::MemoryBackend;
 pub use revisions::{RevisionStore, ScanLimit, Scanned};
@@ -216,11 +216,17 @@ pub enum BackendError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A format of another version.
-    #[error("format version {found} is unknown")]
+    /// A format of the future.
+    #[error(
+        "the working copy is of format version {found}, and this version of Taffrail knows formats up to {known}: it \
+         was written by a newer one. Start this member with that version again; or remove the directory `sled`, and \
+         the working copy is rebuilt from the snapshot and the log"
+    )]
     Version {
         /// The version found.
         found: u32,
+        /// The newest version known here.
+        known: u32,
     },
     /// A block does not begin where the one before it ended.
     #[error("revisions from {expected} are missing: the next block begins at {found}")]

@@ -51,6 +51,8 @@ pub(super) enum Event {
     Transfer(transfers::Done),
     /// The working copy is that of an installed snapshot.
     Replaced(Replaced),
+    /// No snapshot file is whole: the working copy, which is, has to give a new one.
+    SnapshotLost,
 }
 
 enum LogJob {
@@ -86,6 +88,7 @@ impl LogWriter {
                     wal,
                     spares,
                     making_spare: false,
+                    marked: Instant::now(),
                 }
                 .run(&queue, &events)
             })?;
@@ -124,6 +127,8 @@ struct LogThread {
     /// For the thread that makes spare segments.
     spares: mpsc::Sender<LogJob>,
     making_spare: bool,
+    /// When the log's end was marked last.
+    marked: Instant,
 }
 
 impl LogThread {
@@ -131,7 +136,7 @@ impl LogThread {
         let _vital = Vital::new(&self.shared, "the log writer");
         let mut batch: Vec<wal::Append> = Vec::new();
         let mut open = true;
-        while open && let Ok(first) = queue.recv() {
+        while open && let Some(first) = self.next_job(queue) {
             let mut number = 0;
             let mut covered = None;
             batch.clear();
@@ -157,6 +162,31 @@ impl LogThread {
             if self.wal.wants_segment() && !self.making_spare {
                 self.make_spare();
             }
+            if self.marked.elapsed() >= MARK_INTERVAL {
+                self.mark();
+            }
+        }
+        if let Err(error) = self.wal.close() {
+            tracing::warn!(%error, "the log's end cannot be marked");
+        }
+    }
+
+    /// The next job. A log that has come to rest gets its end marked meanwhile.
+    fn next_job(&mut self, queue: &mpsc::Receiver<LogJob>) -> Option<LogJob> {
+        if self.wal.wants_mark() {
+            match queue.recv_timeout(MARK_REST) {
+                Ok(job) => return Some(job),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.mark(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        queue.recv().ok()
+    }
+
+    fn mark(&mut self) {
+        self.marked = Instant::now();
+        if let Err(error) = self.wal.mark() {
+            tracing::warn!(%error, "the log's end cannot be marked");
         }
     }
 
@@ -218,6 +248,11 @@ impl LogThread {
         }
     }
 }
+
+/// How long the log rests before its end is marked.
+const MARK_REST: Duration = Duration::from_millis(50);
+/// How long its end stays unmarked under load.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The checkpoint writer's mailbox.
 pub(super) struct CheckpointWriter {

@@ -17,10 +17,12 @@ use tokio::sync::{mpsc, watch};
 use super::actors::{CheckpointWriter, LogWriter};
 use super::driver::Driver;
 use super::founding;
+use super::incarnation;
 use super::maintenance::Maintenance;
 use super::member::Member;
 use super::open_error::OpenError;
 use super::recovery::{Source, WorkingCopy, emptied, rebuild, working_copy};
+use super::scrub;
 use super::settings::Settings;
 use super::shared::{Dirty, History, Offload, Pins, Published, Shared, Stored};
 use super::transfers::Transfers;
@@ -52,6 +54,11 @@ impl Folders {
             sled: member.join("sled"),
             member,
         }
+    }
+
+    /// The file of the mark of the log's end: not with the log, so that both are not lost at once.
+    pub(super) fn mark(&self) -> PathBuf {
+        self.member.join("log.end")
     }
 
     /// Those of a store with these settings, which may keep its log elsewhere.
@@ -136,6 +143,7 @@ pub(super) async fn open(
     let (shared, actors, files) = assemble(settings, &world, (mailbox, inbox), Offload::Threads, recovered);
     let (events_in, events) = mpsc::unbounded_channel();
     let log = LogWriter::start(Arc::clone(&shared), files.wal, events_in.clone());
+    scrub::start(&shared, &workplace, events_in.clone());
     let checkpoints = CheckpointWriter::start(Arc::clone(&shared), files.store, workplace, events_in.clone());
     let threads = (
         log.map_err(OpenError::Thread)?,
@@ -157,7 +165,20 @@ pub(super) async fn open(
 /// # Errors
 /// Those of listing the folder.
 pub fn has_data(settings: &Settings) -> Result<bool, OpenError> {
-    Ok(Wal::exists(&RealDisk, &Folders::of(settings).wal)?)
+    let folders = Folders::of(settings);
+    Ok(Wal::exists(&RealDisk, &folders.wal)? || wal::was_begun(&RealDisk, &folders.mark())?)
+}
+
+/// A member whose log is gone must not begin anew as if it had never been: it would forget its votes, and a single one
+/// everything.
+fn refuse_lost_log(world: &World, folders: &Folders) -> Result<(), OpenError> {
+    if !wal::was_begun(world.disk.as_ref(), &folders.mark())? {
+        return Ok(());
+    }
+    Err(OpenError::LogMissing {
+        wal: folders.wal.clone(),
+        evidence: folders.mark(),
+    })
 }
 
 /// Takes the folder for this process, after refusing one that is not ours to touch.
@@ -199,8 +220,9 @@ struct ReadBack {
 /// Reads everything back, founding a cluster in a new folder.
 pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, OpenError> {
     let folders = Folders::of(settings);
-    let config = wal_config(world, settings);
+    let config = wal_config(world, settings, &folders);
     if !Wal::exists(world.disk.as_ref(), &folders.wal)? {
+        refuse_lost_log(world, &folders)?;
         founding::found(world, settings, &folders, &config)?;
     }
     let metadata = wal::metadata(world.disk.as_ref(), &folders.wal, &config)?;
@@ -234,7 +256,7 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
         tracing::info!(file = %torn.path.display(), offset = torn.offset, "the log's torn tail is cut off");
     }
     let fresh = replay.last.index == Index(0) && replay.hard_state.term == Term(0);
-    let incarnation = founding::incarnation(world, &folders)?;
+    let incarnation = incarnation::read(world, &folders)?;
     let recovering = fresh && incarnation != 0;
     let reaches = replay.last.index >= read.state.applied();
     if !reaches && !read.rebuilt {
@@ -322,10 +344,11 @@ fn restart(wal: &mut Wal, replay: &mut wal::Replay, state: &State) -> Result<(),
     Ok(())
 }
 
-fn wal_config(world: &World, settings: &Settings) -> wal::Config {
+fn wal_config(world: &World, settings: &Settings, folders: &Folders) -> wal::Config {
     wal::Config {
         segment_bytes: settings.limits.wal_segment_bytes,
         salt: world.entropy.next_u64(),
+        mark: Some(folders.mark()),
         #[cfg(any(test, feature = "sim"))]
         verify_checksums: world.verify_log,
         ..wal::Config::default()

@@ -180,6 +180,7 @@ impl Driver {
                 self.maintenance.checkpointed(disk_bytes, dead_pending);
             }
             Event::Hashed(hash) => self.maintenance.hashed(hash),
+            Event::SnapshotLost => self.maintenance.snapshot_wanted(),
             Event::Transfer(done) => self.member.transferred(done, self.now()),
             Event::Replaced(replaced) => {
                 let covered =

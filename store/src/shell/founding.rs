@@ -3,12 +3,11 @@
 //!
 //! A new folder gets a snapshot of index 0 that holds the members, then a log. A member of a cluster that runs
 //! already has either never done anything, or it has lost its disk, and with it the votes and acknowledgements that
-//! others rely on; nothing tells the two apart. A file beside the log, which stays, holds its *incarnation*: later ones
-//! are larger. As long as the log is empty, such a member is *recovering*: until a leader,
+//! others rely on; nothing tells the two apart. A file beside the log, which stays, holds its *incarnation*
+//! (`incarnation.rs`): later ones are larger. As long as the log is empty, such a member is *recovering*: until a leader,
 //! confirmed by a quorum without it, has given it a snapshot, it votes for nobody and acknowledges nothing (after
 //! the recovery of a replica in Viewstamped Replication Revisited, section 4.3).
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::bootstrap::{Folders, World};
@@ -38,7 +37,8 @@ pub(super) fn found(
         }
     };
     let incarnation = if joins { next_incarnation(world) } else { 0 };
-    write_incarnation(world, folders, incarnation)?;
+    // Before there is a log.
+    super::incarnation::write(world, folders, incarnation)?;
     let job = SnapshotJob {
         applied: Index(0),
         term: Term(0),
@@ -61,46 +61,9 @@ pub(super) fn found(
     Ok(())
 }
 
-/// The incarnation of the member of this folder: 0 for one that founded its cluster.
-pub(super) fn incarnation(world: &World, folders: &Folders) -> Result<u64, OpenError> {
-    let path = incarnation_path(folders);
-    let mut bytes = [0; 8];
-    let read = match world.disk.open(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        opened => opened.and_then(|file| file.read_at(0, &mut bytes)),
-    };
-    match read {
-        Ok(8) => Ok(u64::from_le_bytes(bytes)),
-        Ok(_) => Err(OpenError::Incarnation { path }),
-        Err(source) => Err(OpenError::Unwritable { path, source }),
-    }
-}
-
 /// Larger than those before it, as long as the machine's clock does not go back by more than a disk's life.
 fn next_incarnation(world: &World) -> u64 {
     (world.clock.unix_ms() << 16) | (world.entropy.next_u64() & 0xffff)
-}
-
-/// Durably, before there is a log.
-fn write_incarnation(world: &World, folders: &Folders, incarnation: u64) -> Result<(), OpenError> {
-    let path = incarnation_path(folders);
-    let removed = match world.disk.remove(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    };
-    let write = || {
-        let mut file = world.disk.create(&path)?;
-        file.write_at(0, &incarnation.to_le_bytes())?;
-        file.sync_data()
-    };
-    let written = removed.and_then(|()| if incarnation == 0 { Ok(()) } else { write() });
-    written
-        .and_then(|()| world.disk.sync_dir(&folders.member))
-        .map_err(|source| OpenError::Unwritable { path, source })
-}
-
-fn incarnation_path(folders: &Folders) -> PathBuf {
-    folders.member.join("incarnation")
 }
 
 /// The members of a cluster that runs, its id, and which member this one is: the one with its peer URLs.

@@ -8,7 +8,8 @@
 //! | `actors.rs` | the log writer's and checkpoint writer's threads |
 //! | `maintenance.rs` | when to compact, checkpoint and take snapshots |
 //! | `history.rs`, `export.rs` | old revisions for watchers and HashKV; everything, for backups |
-//! | `bootstrap.rs`, `founding.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
+//! | `bootstrap.rs`, `founding.rs`, `incarnation.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
+//! | `scrub.rs`, `verify.rs` | looking for damage: while serving, and offline |
 //! | `transfers.rs`, `outgoing.rs`, `incoming.rs` | snapshot files from member to member |
 //! | `install.rs` | a snapshot from the leader in place of the state |
 //! | `shared.rs`, `command.rs`, `envelope.rs`, `pending.rs`, `settings.rs`, `metrics.rs`, `histogram.rs`, `slow.rs`, `text.rs` | what these share |
@@ -26,6 +27,7 @@ mod founding;
 mod handle;
 mod histogram;
 mod history;
+mod incarnation;
 mod incoming;
 mod install;
 mod leases;
@@ -37,6 +39,7 @@ mod outgoing;
 mod pending;
 mod reads;
 mod recovery;
+mod scrub;
 mod settings;
 mod shared;
 #[cfg(any(test, feature = "sim"))]

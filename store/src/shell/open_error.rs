@@ -55,11 +55,42 @@ pub enum OpenError {
         /// The URLs.
         urls: Vec<String>,
     },
-    /// The file that says whether this member has lost its disk before is not whole.
-    #[error("{} is damaged: remove the data directory and join the cluster again", path.display())]
+    /// The files that say whether this member has lost its disk before are not whole.
+    #[error(
+        "{} and its copy are damaged: whether this member has lost its disk before is not known. In a cluster, remove \
+         this member, clear its data directory and add it again",
+        path.display()
+    )]
     Incarnation {
         /// The file.
         path: PathBuf,
+    },
+    /// They are of a format of the future.
+    #[error(
+        "{} is of format version {found}, and this version of Taffrail knows formats up to {known}: it was written by \
+         a newer one. Start this member with that version again, or restore it from a peer or a snapshot",
+        path.display()
+    )]
+    NewerIncarnation {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The newest version known here.
+        known: u32,
+    },
+    /// The member had a log, and it is gone.
+    #[error(
+        "there is no log in {}, but {} says that this member had one: check --wal-dir and whether its disk is mounted, \
+         or put the files back. Where they are lost, so are entries that were acknowledged: in a cluster, remove this \
+         member, clear its data directory and add it again; a single member must be restored from a snapshot",
+        wal.display(), evidence.display()
+    )]
+    LogMissing {
+        /// The log's folder.
+        wal: PathBuf,
+        /// What says that there was one.
+        evidence: PathBuf,
     },
     /// The data belong to another member.
     #[error(
@@ -100,7 +131,8 @@ pub enum OpenError {
     /// The state is further than the log.
     #[error(
         "the state in {} is at index {applied}, but the log ends at {last}: acknowledged entries are missing from the \
-         log; restore this member from a snapshot",
+         log. In a cluster, remove this member, clear its data directory and add it again; a single member must be \
+         restored from a snapshot",
         path.display()
     )]
     LogBehindState {
@@ -112,10 +144,17 @@ pub enum OpenError {
         last: Index,
     },
     /// No snapshot file is whole.
-    #[error("no whole snapshot file in {}: the state cannot be rebuilt; put the file back or restore this member", path.display())]
+    #[error(
+        "no whole snapshot file in {} ({found}), and no whole working copy: the state cannot be rebuilt. Put the file \
+         back; or, in a cluster, remove this member, clear its data directory and add it again; a single member must \
+         be restored from a snapshot",
+        path.display()
+    )]
     NoSnapshot {
         /// The folder of the snapshot files.
         path: PathBuf,
+        /// What is wrong with those that are there.
+        found: String,
     },
     /// A snapshot that is whole holds no state.
     #[error("the snapshot of index {index} has no head: it was written wrongly")]
@@ -143,6 +182,35 @@ pub enum OpenError {
     /// The system refuses a thread.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+}
+
+impl OpenError {
+    /// Whether data of this member are lost or damaged on its own disk, so that another member's are the way back. A
+    /// format of the future, a wrong folder or a disk that fails is none of that.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            OpenError::Incarnation { .. }
+            | OpenError::LogMissing { .. }
+            | OpenError::LogBehindState { .. }
+            | OpenError::NoSnapshot { .. }
+            | OpenError::Headless { .. }
+            | OpenError::Table { .. } => true,
+            OpenError::Log(error) => matches!(
+                error,
+                WalError::Corrupt { .. }
+                    | WalError::MissingSegment { .. }
+                    | WalError::Gap { .. }
+                    | WalError::Missing { .. }
+            ),
+            OpenError::Snapshot(error) => matches!(
+                error,
+                snapshots::ReadError::File(SnapshotError::Corrupt { .. })
+                    | snapshots::ReadError::Section { .. }
+            ),
+            _ => false,
+        }
+    }
 }
 
 impl From<SnapshotError> for OpenError {

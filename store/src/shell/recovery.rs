@@ -196,6 +196,10 @@ fn newest(world: &World, folders: &Folders) -> Result<SnapshotReader, OpenError>
     }
     newest.reader.ok_or_else(|| OpenError::NoSnapshot {
         path: folders.snap.clone(),
+        found: match newest.damaged.first() {
+            Some(damaged) => damaged.to_string(),
+            None => "there is none".to_owned(),
+        },
     })
 }
 

@@ -371,6 +371,8 @@ impl SimMember {
             }
             Step::Work => return self.work(),
             Step::Flush => {
+                // As often as that is enough here; and a disk that fails it fails the next append, too.
+                let _ = self.wal.mark();
                 if let Err(error) = self.state.flush() {
                     self.shared.fail(error.to_string());
                 }
@@ -467,6 +469,7 @@ impl SimMember {
                 self.actors.maintenance.checkpointed(disk_bytes, dead_pending);
             }
             Ok(Event::Hashed(hash)) => self.actors.maintenance.hashed(hash),
+            Ok(Event::SnapshotLost) => self.actors.maintenance.snapshot_wanted(),
             Ok(Event::Transfer(done)) => self.actors.member.transferred(done, self.world.clock.now()),
             Ok(Event::Replaced(replaced)) => {
                 let maintenance = &mut self.actors.maintenance;

@@ -33,14 +33,52 @@ pub enum WalError {
         /// What is wrong there.
         damage: Damage,
     },
-    /// A segment in the midst of the log is absent.
+    /// A segment of the log is absent.
     #[error(
-        "{} is missing, though the log goes on after it: put the file back, or restore this member from a peer or \
-         a snapshot",
+        "{} is missing, though the log had it or goes on after it: put the file back. Where it is lost, so are \
+         entries that were acknowledged: in a cluster, remove this member, clear its data directory and add it \
+         again; a single member must be restored from a snapshot",
         path.display()
     )]
     MissingSegment {
         /// The segment that should be there.
+        path: PathBuf,
+    },
+    /// A file of a format of the future.
+    #[error(
+        "{} is of format version {found}, and this version of Taffrail knows formats up to {known}: it was written \
+         by a newer one. Start this member with that version again, or restore it from a peer or a snapshot",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The newest version known here.
+        known: u32,
+    },
+    /// A record that is whole and of no known kind.
+    #[error(
+        "{} holds a whole record of kind {kind} at byte {offset}, which this version of Taffrail does not know: it \
+         was written by a newer one. Start this member with that version again, or restore it from a peer or a \
+         snapshot",
+        path.display()
+    )]
+    UnknownRecord {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// The record's kind.
+        kind: u8,
+    },
+    /// The mark of the log's end is of another log.
+    #[error("{} is not of the log in {}: the parts of a data directory must stay together", mark.display(), path.display())]
+    OtherMark {
+        /// The mark's file.
+        mark: PathBuf,
+        /// The log's folder.
         path: PathBuf,
     },
     /// The log begins after the entry that is needed.
@@ -111,6 +149,9 @@ pub enum Damage {
         /// The last one before it.
         last: Index,
     },
+    /// The log ends here, and it was longer.
+    #[error("the log was durable up to byte {0} of segment {1:016x}")]
+    Short(u64, u64),
     /// A segment or generation that does not continue the log before it.
     #[error("does not continue the log before it")]
     Discontinuity,

@@ -18,7 +18,7 @@
 //! # Files
 //! `<sequence:016x>.wal` is a segment; sequences count from 1, without holes from the oldest needed one on.
 //! `<n:016x>.spare` is a segment's file waiting for its next use, `*.tmp` an unfinished one (removed at open).
-//! [`snapshot`] files live in a folder of their own. Whatever else lies in the folder is left alone.
+//! [`snapshot`] files live in a folder of their own, and the mark of the log's end in a file outside. Whatever else lies in the folder is left alone.
 //!
 //! # Segment
 //! All numbers are little-endian. The first 512 bytes are the header, written once before the file gets its name:
@@ -72,9 +72,11 @@
 //! Reading stops at the first batch that does not verify. If any batch after it, in this segment or a later one,
 //! has a valid head that names a `synced` beyond that point, the disk has lost what it had confirmed:
 //! [`WalError::Corrupt`], and the member must not start. Otherwise nobody was ever told of the batch: a torn tail,
-//! which the next batch overwrites. Two assumptions: a sector of 512 bytes is written wholly or not at all, and
+//! which the next batch overwrites. Where a *mark* of the log's end is kept (`end.rs`, [`Config::mark`]), a log that
+//! ends before it is corrupt, too: nothing after the damage is needed then to prove it. Two assumptions: a sector of 512 bytes is written wholly or not at all, and
 //! writing a sector anew with the same bytes does not harm it.
 
+mod end;
 mod error;
 mod record;
 mod replay;
@@ -84,6 +86,7 @@ mod walk;
 mod window;
 mod writer;
 
+pub use end::was_begun;
 pub use error::{Damage, WalError};
 pub use replay::{Replay, Torn, metadata, read};
 pub use segment::SpareJob;
@@ -158,6 +161,9 @@ pub struct Config {
     pub spares_max: usize,
     /// A random number, drawn anew for each process.
     pub salt: u64,
+    /// The file of the mark of the log's end, apart from the log; without one, damage to the log's end looks like a
+    /// torn write.
+    pub mark: Option<std::path::PathBuf>,
     /// Off, the reader takes what looks like a batch for one: a bug for simulations to find.
     #[cfg(any(test, feature = "sim"))]
     pub verify_checksums: bool,
@@ -170,6 +176,7 @@ impl Default for Config {
             first_segment_bytes: 4 << 20,
             spares_max: 2,
             salt: 0,
+            mark: None,
             #[cfg(any(test, feature = "sim"))]
             verify_checksums: true,
         }

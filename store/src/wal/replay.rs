@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::end::{self, Mark};
 use super::error::io_error;
 use super::record::{Defect, Image, LogOffset, Record, SegmentId, State};
 use super::segment::{self, HEADER_BYTES};
@@ -50,11 +51,7 @@ pub fn read(disk: &dyn Disk, dir: &Path, from: Index, config: &Config) -> Result
 
 /// Whose log it is, from the beginnings of its segments alone; where none can be read, as [`read`] has it.
 pub fn metadata(disk: &dyn Disk, dir: &Path, config: &Config) -> Result<Metadata, WalError> {
-    let reader = Reader {
-        disk,
-        dir,
-        verify: config.verifies(),
-    };
+    let reader = Reader::new(disk, dir, config)?;
     for sequence in segment::list(disk, dir)?.segments.into_iter().rev() {
         if let Some(state) = reader.peek(sequence)?.state {
             return Ok(state.metadata);
@@ -93,11 +90,7 @@ impl Found {
 
 pub(super) fn scan(disk: &dyn Disk, dir: &Path, from: Index, config: &Config) -> Result<Scan, WalError> {
     let sequences = segment::list(disk, dir)?.segments;
-    let reader = Reader {
-        disk,
-        dir,
-        verify: config.verifies(),
-    };
+    let reader = Reader::new(disk, dir, config)?;
     let segments = sequences
         .iter()
         .map(|s| reader.peek(*s))
@@ -139,17 +132,16 @@ pub(super) fn scan(disk: &dyn Disk, dir: &Path, from: Index, config: &Config) ->
 pub(super) fn identify(file: &dyn DiskFile, path: &Path, sequence: u64) -> Result<SegmentId, WalError> {
     let mut header = [0; HEADER_BYTES];
     let len = file.read_at(0, &mut header).map_err(io_error("read", path))?;
-    segment::decode_header(&header[..len], sequence).map_err(|damage| WalError::Corrupt {
-        path: path.to_owned(),
-        offset: 0,
-        damage,
-    })
+    segment::decode_header(&header[..len], sequence).map_err(|damage| segment::header_error(path, damage))
 }
 
 pub(super) struct Reader<'a> {
-    pub(super) disk: &'a dyn Disk,
-    pub(super) dir: &'a Path,
-    pub(super) verify: bool,
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    verify: bool,
+    /// How far the log was durable for certain.
+    mark: Option<Mark>,
+    mark_path: PathBuf,
 }
 
 /// Where reading a segment stopped.
@@ -159,7 +151,27 @@ struct Stop {
     defect: Option<Defect>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(disk: &'a dyn Disk, dir: &'a Path, config: &Config) -> Result<Self, WalError> {
+        let found = match &config.mark {
+            Some(path) => end::read(disk, path)?,
+            None => end::Found::default(),
+        };
+        if let (true, Some(path)) = (found.damaged, &config.mark) {
+            tracing::warn!(
+                path = %path.display(),
+                "the mark of the log's end is damaged: it is written anew, and the log is read by itself"
+            );
+        }
+        Ok(Reader {
+            disk,
+            dir,
+            verify: config.verifies(),
+            mark: found.mark.filter(|_| config.verifies()),
+            mark_path: config.mark.clone().unwrap_or_default(),
+        })
+    }
+
     /// Reads a segment's beginning only.
     pub(super) fn peek(&self, sequence: u64) -> Result<Found, WalError> {
         let path = segment::path(self.dir, sequence);
@@ -210,7 +222,14 @@ impl Reader<'_> {
                     path: segment::path(self.dir, end.sequence + 1),
                 });
             }
-            let mut window = self.window(sequence)?;
+            let mut window = match self.window(sequence) {
+                Err(WalError::Corrupt { .. })
+                    if ended.as_ref().is_some_and(|(end, ..)| self.closed_at(*end)) =>
+                {
+                    break;
+                }
+                opened => opened?,
+            };
             let first = window.head(HEADER_BYTES)?;
             let first = first.filter(|head| head.generation >= log.generation);
             let continues = match first {
@@ -244,11 +263,14 @@ impl Reader<'_> {
         if log.is_enough() {
             return Ok((end, window.segment(), None));
         }
-        match self.prove_end(segments, &mut window, end, &stop, log.generation) {
-            Err(WalError::Corrupt { .. }) if self.has_grown(log, end)? => {
-                return Ok((end, window.segment(), None));
+        self.check_mark(segments, end, &stop, log)?;
+        if !self.closed_at(end) {
+            match self.prove_end(segments, &mut window, end, &stop, log.generation) {
+                Err(WalError::Corrupt { .. }) if self.has_grown(log, end)? => {
+                    return Ok((end, window.segment(), None));
+                }
+                proven => proven?,
             }
-            proven => proven?,
         }
         let torn = stop.defect.map(|_| Torn {
             path: segment::path(self.dir, end.sequence),
@@ -285,9 +307,13 @@ impl Reader<'_> {
                 // It verifies, so it is as written: by a later version, or by a bug. No crash does that.
                 Err(Defect {
                     at,
-                    damage: damage @ Damage::Form(_),
+                    damage: Damage::Form(kind),
                 }) if self.verify => {
-                    return Err(self.corrupt(sequence, at as u64, damage));
+                    return Err(WalError::UnknownRecord {
+                        path: segment::path(self.dir, sequence),
+                        offset: at as u64,
+                        kind,
+                    });
                 }
                 Err(defect) => {
                     return Ok(Stop {
@@ -315,6 +341,40 @@ impl Reader<'_> {
                 return Ok(Stop { at, defect: None });
             }
         }
+    }
+
+    /// Whether the log was closed at `end`: what lies behind it was never part of it.
+    fn closed_at(&self, end: LogOffset) -> bool {
+        self.mark.is_some_and(|mark| mark.closed && mark.at == end)
+    }
+
+    /// Compares the end found with how far the log was durable for certain.
+    fn check_mark(&self, segments: &[Found], end: LogOffset, stop: &Stop, log: &Log) -> Result<(), WalError> {
+        let Some(mark) = self.mark else { return Ok(()) };
+        if log.state.is_some_and(|state| state.metadata != mark.metadata) {
+            return Err(WalError::OtherMark {
+                mark: self.mark_path.clone(),
+                path: self.dir.to_owned(),
+            });
+        }
+        if end >= mark.at {
+            return Ok(());
+        }
+        if mark.at.sequence == end.sequence {
+            let defect = stop.defect.unwrap_or(Defect {
+                at: stop.at,
+                damage: Damage::Short(mark.at.offset, mark.at.sequence),
+            });
+            return Err(self.corrupt(end.sequence, defect.at as u64, defect.damage));
+        }
+        // The log went on in the next segment, of which nothing can be read, or which is not there.
+        let next = end.sequence + 1;
+        if segments.iter().any(|found| found.sequence == next) {
+            return Err(self.corrupt(next, HEADER_BYTES as u64, Damage::BatchHead));
+        }
+        Err(WalError::MissingSegment {
+            path: segment::path(self.dir, next),
+        })
     }
 
     /// Corruption or a torn tail: looks for anything behind the end that was written after it was durable. `tail`

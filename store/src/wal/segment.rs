@@ -91,6 +91,22 @@ pub(super) fn decode_header(bytes: &[u8], sequence: u64) -> Result<SegmentId, Da
     })
 }
 
+/// What is wrong with a segment whose header shows `damage`.
+pub(super) fn header_error(path: &Path, damage: Damage) -> WalError {
+    match damage {
+        Damage::Version(found) => WalError::Newer {
+            path: path.to_owned(),
+            found,
+            known: VERSION,
+        },
+        damage => WalError::Corrupt {
+            path: path.to_owned(),
+            offset: 0,
+            damage,
+        },
+    }
+}
+
 fn header_checksum(header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..12]), &header[16..])
 }

@@ -26,12 +26,15 @@
 //! are sections, in the order written; the last frame has kind 0 and the data: bytes of the whole file (8), number
 //! of sections (8), CRC-32C of all sections' checksums in order (4).
 
+mod error;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::error::SnapshotError;
 use crate::env::{Disk, DiskFile, create_dir_durably};
 use crate::types::{ClusterId, Index, Term};
 
@@ -46,31 +49,6 @@ pub struct SnapshotMeta {
     pub revision: i64,
     /// The cluster.
     pub cluster: ClusterId,
-}
-
-/// Why a snapshot cannot be written or read.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// The disk failed.
-    #[error("cannot {operation} {}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// The disk's answer.
-        source: io::Error,
-    },
-    /// The file is not what was written.
-    #[error("snapshot {} is damaged at byte {offset}: {what}", path.display())]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// Where in it.
-        offset: u64,
-        /// What is wrong.
-        what: &'static str,
-    },
 }
 
 /// Writes one snapshot. Dropped before [`SnapshotWriter::finish`], it leaves nothing.
@@ -231,7 +209,17 @@ impl SnapshotReader {
             bytes,
             offset: 0,
         };
-        let (meta, seed) = decode_header(&header).map_err(|what| reader.corrupt(what))?;
+        let (meta, seed) = match decode_header(&header) {
+            Ok(header) => header,
+            Err(HeaderError::Damaged) => return Err(reader.corrupt("its header does not verify")),
+            Err(HeaderError::Newer(found)) => {
+                return Err(SnapshotError::Newer {
+                    path: reader.path,
+                    found,
+                    known: VERSION,
+                });
+            }
+        };
         if meta.index != index {
             return Err(reader.corrupt("the index is not that of its name"));
         }
@@ -474,7 +462,8 @@ pub fn newest_valid(disk: &dyn Disk, dir: &Path) -> Result<Newest, SnapshotError
                 });
             }
             Err(error @ SnapshotError::Corrupt { .. }) => damaged.push(error),
-            Err(error @ SnapshotError::Io { .. }) => return Err(error),
+            // Not damage: what is in it is whole, and newer than anything older than it.
+            Err(error @ (SnapshotError::Io { .. } | SnapshotError::Newer { .. })) => return Err(error),
         }
     }
     Ok(Newest {
@@ -549,14 +538,21 @@ fn encode_header(meta: &SnapshotMeta) -> (Vec<u8>, u32) {
     (header, checksum)
 }
 
-fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<(SnapshotMeta, u32), &'static str> {
+/// Why a header cannot be read.
+enum HeaderError {
+    Damaged,
+    /// It verifies, and its format version is this one.
+    Newer(u32),
+}
+
+fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<(SnapshotMeta, u32), HeaderError> {
     let short = |at: usize| header[at..].first_chunk().copied().map_or(0, u32::from_le_bytes);
     let long = |at: usize| header[at..].first_chunk().copied().unwrap_or_default();
     if &header[..8] != MAGIC || short(12) != header_checksum(header) {
-        return Err("its header does not verify");
+        return Err(HeaderError::Damaged);
     }
     if short(8) != VERSION {
-        return Err("its format version is unknown");
+        return Err(HeaderError::Newer(short(8)));
     }
     let meta = SnapshotMeta {
         index: Index(u64::from_le_bytes(long(16))),

@@ -457,4 +457,5 @@ fn metadata_is_read_from_the_newest_segment_that_has_it() {
     assert!(matches!(of(), Err(WalError::Corrupt { .. })));
 }
 
+mod ends;
 mod golden;

@@ -126,11 +126,7 @@ fn pass(
     config: &Config,
     observe: &mut dyn FnMut(&Record<'_>) -> bool,
 ) -> Result<Option<Torn>, WalError> {
-    let reader = Reader {
-        disk,
-        dir,
-        verify: config.verifies(),
-    };
+    let reader = Reader::new(disk, dir, config)?;
     let sequences = segment::list(disk, dir)?.segments;
     let segments = sequences
         .iter()

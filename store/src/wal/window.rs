@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::WalError;
 use super::error::io_error;
 use super::record::{BATCH_HEAD, BatchHead, Image, LogOffset, SegmentId};
 use super::segment::{self, HEADER_BYTES};
-use super::{Damage, WalError};
 use crate::env::{Disk, DiskFile};
 
 /// A segment's file and the stretch of it that is in memory: [`WINDOW_BYTES`], more only where one batch is longer.
@@ -42,7 +42,7 @@ impl Window {
         };
         window.cover(0, HEADER_BYTES)?;
         let header = segment::decode_header(&window.bytes, sequence);
-        window.segment = header.map_err(|damage| window.corrupt(damage))?;
+        window.segment = header.map_err(|damage| segment::header_error(&window.path, damage))?;
         Ok(window)
     }
 
@@ -114,14 +114,6 @@ impl Window {
         }
         self.base = at;
         Ok(())
-    }
-
-    fn corrupt(&self, damage: Damage) -> WalError {
-        WalError::Corrupt {
-            path: self.path.clone(),
-            offset: 0,
-            damage,
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::end::EndMark;
 use super::error::io_error;
 use super::record::{
     BATCH_BYTES_MAX, Encoder, HARD_STATE_BYTES, LogOffset, RESTART_BYTES, STATE_BYTES, SegmentId, State,
@@ -39,6 +40,7 @@ pub struct Wal {
     next_number: u64,
     buffer: Vec<u8>,
     poisoned: bool,
+    mark: Option<EndMark>,
 }
 
 /// A segment in use.
@@ -104,7 +106,8 @@ impl Wal {
         encoder.finish(start);
         let file = segment::activate(disk.as_ref(), dir, &spare, id, &buffer)?;
         let offset = start.offset + buffer.len() as u64;
-        Ok(Wal {
+        let mut wal = Wal {
+            mark: open_mark(&disk, &config),
             disk,
             dir: dir.to_owned(),
             config,
@@ -126,7 +129,9 @@ impl Wal {
             next_number: number + 1,
             buffer,
             poisoned: false,
-        })
+        };
+        wal.mark()?;
+        Ok(wal)
     }
 
     /// Opens the log and returns its entries from index `from` on (at least 1). Cuts a torn tail, and begins a new
@@ -156,7 +161,6 @@ impl Wal {
         });
         let mut wal = Wal {
             dir: dir.to_owned(),
-            config,
             metadata: replay.metadata,
             hard_state: replay.hard_state,
             last: replay.last,
@@ -171,8 +175,11 @@ impl Wal {
             next_number: 0,
             buffer: Vec::new(),
             poisoned: false,
+            mark: open_mark(&disk, &config),
+            config,
             disk,
         };
+        wal.reopen_mark()?;
         wal.tidy_folder(beyond.iter().map(|found| found.sequence))?;
         // A batch of its own, synced before any other of the generation: were the number used twice, records of
         // a torn batch of the first use could verify inside one of the second.
@@ -349,6 +356,47 @@ impl Wal {
         Ok(first)
     }
 
+    /// Whether the mark of the log's end is behind the log.
+    #[must_use]
+    pub fn wants_mark(&self) -> bool {
+        let last = self.mark.as_ref().map(EndMark::last);
+        !self.poisoned && last.is_some_and(|last| last.is_none_or(|mark| mark.at != self.synced))
+    }
+
+    /// Marks the log's end as durable up to here, so that damage to the end shows; see `end.rs`. No acknowledgement
+    /// waits for this, and a failure harms no log.
+    pub fn mark(&mut self) -> Result<(), WalError> {
+        if !self.wants_mark() {
+            return Ok(());
+        }
+        self.write_mark(false)
+    }
+
+    /// Marks the log's end for good: nothing is appended any more.
+    pub fn close(mut self) -> Result<(), WalError> {
+        if self.poisoned {
+            return Ok(());
+        }
+        self.write_mark(true)
+    }
+
+    fn write_mark(&mut self, closed: bool) -> Result<(), WalError> {
+        let (metadata, at) = (self.metadata, self.synced);
+        match &mut self.mark {
+            Some(mark) => mark.write(metadata, at, closed),
+            None => Ok(()),
+        }
+    }
+
+    /// Before anything is appended behind it, a mark that says that nothing is has to go.
+    fn reopen_mark(&mut self) -> Result<(), WalError> {
+        let last = self.mark.as_ref().and_then(EndMark::last);
+        if last.is_some_and(|mark| mark.closed) {
+            self.write_mark(false)?;
+        }
+        Ok(())
+    }
+
     /// Whose log this is.
     #[must_use]
     pub fn metadata(&self) -> Metadata {
@@ -480,8 +528,12 @@ impl Wal {
             if sequence == self.segment.sequence + 1 {
                 // Made ready and not used, or used by a batch that was torn; its salt is its own.
                 let file = self.disk.open(&path).map_err(io_error("open", &path))?;
-                let id = replay::identify(file.as_ref(), &path, sequence)?;
-                self.next = Some((id, file));
+                match replay::identify(file.as_ref(), &path, sequence) {
+                    Ok(id) => self.next = Some((id, file)),
+                    // The reader has made sure that the log was closed before it.
+                    Err(WalError::Corrupt { .. }) => surplus.push(path),
+                    Err(error) => return Err(error),
+                }
             } else {
                 surplus.push(path);
             }
@@ -505,6 +557,14 @@ impl Wal {
         }
         Ok(())
     }
+}
+
+/// The mark of the log's end, where one is kept. A log goes on without it, as on a disk that is full.
+fn open_mark(disk: &Arc<dyn Disk>, config: &Config) -> Option<EndMark> {
+    let path = config.mark.as_deref()?;
+    EndMark::open(disk, path)
+        .inspect_err(|error| tracing::warn!(%error, "no mark of the log's end is kept"))
+        .ok()
 }
 
 /// A segment's size, never too small for its header and one state record.
