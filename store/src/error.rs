@@ -89,6 +89,36 @@ pub enum RequestError {
     /// The leadership cannot go to a member that is unknown or has no vote.
     #[error("bad leader transferee")]
     BadLeaderTransferee,
+    /// A member to be added has the id of one that is there.
+    #[error("member ID already exist")]
+    MemberIdExists,
+    /// A peer URL is that of another member.
+    #[error("Peer URLs already exists")]
+    PeerUrlExists,
+    /// The peer URLs of a member to be added are none, or not of the right form.
+    #[error("given member URLs are invalid")]
+    MemberBadUrls,
+    /// No such member, or no longer.
+    #[error("member not found")]
+    MemberNotFound,
+    /// A member that is to be promoted votes already.
+    #[error("can only promote a learner member")]
+    MemberNotLearner,
+    /// A learner that is to be promoted lags.
+    #[error("can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    /// One more learner is too many.
+    #[error("too many learner members in cluster")]
+    TooManyLearners,
+    /// After the change too few voters would be started for a quorum.
+    #[error("re-configuration failed due to not enough started members")]
+    MemberNotEnoughStarted,
+    /// Too few voters have been connected for a while for the change to be safe.
+    #[error("unhealthy cluster")]
+    ClusterUnhealthy,
+    /// A learner does not serve it.
+    #[error("rpc not supported for learner")]
+    NotSupportedForLearner,
     /// A downgrade's target that is no version.
     #[error("wrong downgrade target version format")]
     DowngradeFormat,

@@ -4,11 +4,15 @@
 //! member's from its peer URLs and the cluster's token, the cluster's from those of its first members. A removed id
 //! never returns.
 
+mod change;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message as _;
 use sha1::{Digest as _, Sha1};
+
+pub use change::{ChangeError, MemberChange, What, checked_peer_urls};
 
 use crate::types::{ClusterId, MemberId};
 
@@ -19,6 +23,8 @@ pub struct Membership {
     cluster_version: Option<String>,
     members: BTreeMap<MemberId, Member>,
     removed: BTreeSet<MemberId>,
+    /// A change was made since the cluster was founded.
+    changed: bool,
 }
 
 /// One member.
@@ -106,7 +112,24 @@ impl Membership {
             cluster_version: None,
             members,
             removed: BTreeSet::new(),
+            changed: false,
         }
+    }
+
+    /// What a cluster that runs says of its members.
+    #[must_use]
+    pub fn of_running(cluster_id: ClusterId, members: Vec<Member>) -> Self {
+        Membership {
+            cluster_id,
+            ..Membership::bootstrap(members)
+        }
+    }
+
+    /// Whether these are the members that founded the cluster: no change has been made yet. What a cluster that runs
+    /// says of itself does not tell whether only addresses were changed.
+    #[must_use]
+    pub fn is_founding(&self) -> bool {
+        !self.changed && cluster_id(self.members.keys().copied()) == self.cluster_id
     }
 
     /// The cluster's id, fixed at its start.
@@ -180,28 +203,28 @@ impl Membership {
 
     /// Gives a member other peer URLs; false where there is none.
     pub fn update(&mut self, id: MemberId, peer_urls: Vec<String>) -> bool {
-        self.change(id, |member| member.peer_urls = peer_urls)
+        self.alter(id, |member| member.peer_urls = peer_urls)
     }
 
     /// Makes a learner a voter; false where there is no such member.
     pub fn promote(&mut self, id: MemberId) -> bool {
-        self.change(id, |member| member.is_learner = false)
+        self.alter(id, |member| member.is_learner = false)
     }
 
     /// What a started member publishes of itself; false where there is no such member.
     pub fn publish(&mut self, id: MemberId, name: String, client_urls: Vec<String>) -> bool {
-        self.change(id, |member| {
+        self.alter(id, |member| {
             member.name = name;
             member.client_urls = client_urls;
         })
     }
 
-    fn change(&mut self, id: MemberId, change: impl FnOnce(&mut Member)) -> bool {
+    fn alter(&mut self, id: MemberId, change: impl FnOnce(&mut Member)) -> bool {
         self.members.get_mut(&id).map(change).is_some()
     }
 
     /// As a table: `c` to the cluster's id (8 bytes big-endian), `v` to its version, `m` and a member's id (8 bytes
-    /// big-endian) to the wire's member, `r` and a removed id to nothing.
+    /// big-endian) to the wire's member, `r` and a removed id to nothing, `x` to nothing once a change was made.
     #[must_use]
     pub fn encode(&self) -> Vec<(Bytes, Bytes)> {
         let id_key = |kind: u8, id: MemberId| Bytes::from([&[kind], &id.0.to_be_bytes()[..]].concat());
@@ -211,6 +234,9 @@ impl Membership {
         )];
         if let Some(version) = &self.cluster_version {
             table.push((Bytes::from_static(VERSION_KEY), version.clone().into()));
+        }
+        if self.changed {
+            table.push((Bytes::from_static(CHANGED_KEY), Bytes::new()));
         }
         table.extend(
             self.iter()
@@ -238,6 +264,7 @@ impl Membership {
                     let version = std::str::from_utf8(value).map_err(|_| form())?;
                     membership.cluster_version = Some(version.to_owned());
                 }
+                (CHANGED_KEY, _) => membership.changed = true,
                 (_, Some((MEMBER_KIND, id))) => {
                     let member = proto::etcdserverpb::Member::decode(value.clone())?;
                     membership.members.insert(id, member.into());
@@ -284,6 +311,7 @@ fn id_of(key: &[u8]) -> Option<(u8, MemberId)> {
 
 const CLUSTER_KEY: &[u8] = b"c";
 const VERSION_KEY: &[u8] = b"v";
+const CHANGED_KEY: &[u8] = b"x";
 const MEMBER_KIND: u8 = b'm';
 const REMOVED_KIND: u8 = b'r';
 
@@ -342,7 +370,7 @@ mod tests {
         let bad = |key: &'static [u8], value: &'static [u8]| {
             Membership::decode(&[(Bytes::from_static(key), Bytes::from_static(value))])
         };
-        assert!(matches!(bad(b"x", b""), Err(DecodeError::Key { .. })));
+        assert!(matches!(bad(b"y", b""), Err(DecodeError::Key { .. })));
         assert!(matches!(bad(b"c", b"123"), Err(DecodeError::Form { .. })));
         assert!(matches!(bad(b"m12345678", b"\xff"), Err(DecodeError::Value(_))));
     }

@@ -29,7 +29,7 @@ use store::apply::{
 use store::error::RequestError;
 use store::lease::Lessor;
 use store::mvcc::{HashKv, HashPlan, KeepSet, Previous, RangeScan, Restore};
-use store::types::{Change, Index, LeaseId, Revision, Term};
+use store::types::{Change, EntryKind, Index, LeaseId, Revision, Term};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -304,6 +304,7 @@ impl World {
     fn apply(&mut self, request: &InternalRaftRequest) -> Applied {
         let index = self.state.applied().next();
         let entry = CommittedEntry {
+            kind: EntryKind::Request,
             term: Term(1),
             index,
             data: request.encode_to_vec().into(),

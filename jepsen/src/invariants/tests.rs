@@ -11,6 +11,7 @@ fn entry(index: u64, term: u64) -> LogEntry {
     LogEntry {
         term: Term(term),
         index: Index(index),
+        kind: store::types::EntryKind::Request,
         data: Bytes::from(format!("{index} of {term}")),
     }
 }
@@ -23,6 +24,8 @@ fn seen(part: Part, term: u64, commit: u64, first: u64, terms: &[u64]) -> Seen {
         .collect();
     Seen {
         view: RaftView {
+            voters: vec![MemberId(1), MemberId(2), MemberId(3)],
+            learners: Vec::new(),
             term: Term(term),
             part,
             leader: MemberId(0),

@@ -53,6 +53,32 @@ fn of_request(error: &RequestError) -> (Code, &'static str) {
             (Code::InvalidArgument, "etcdserver: unknown alarm action")
         }
         RequestError::BadLeaderTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
+        RequestError::MemberIdExists => (Code::FailedPrecondition, "etcdserver: member ID already exist"),
+        RequestError::PeerUrlExists => (Code::FailedPrecondition, "etcdserver: Peer URLs already exists"),
+        RequestError::MemberBadUrls => (Code::InvalidArgument, "etcdserver: given member URLs are invalid"),
+        RequestError::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
+        RequestError::MemberNotLearner => (
+            Code::FailedPrecondition,
+            "etcdserver: can only promote a learner member",
+        ),
+        RequestError::LearnerNotReady => (
+            Code::FailedPrecondition,
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ),
+        RequestError::TooManyLearners => (
+            Code::FailedPrecondition,
+            "etcdserver: too many learner members in cluster",
+        ),
+        // Real servers send this one without a code.
+        RequestError::MemberNotEnoughStarted => (
+            Code::Unknown,
+            "etcdserver: re-configuration failed due to not enough started members",
+        ),
+        RequestError::ClusterUnhealthy => (Code::Unavailable, "etcdserver: unhealthy cluster"),
+        RequestError::NotSupportedForLearner => (
+            Code::FailedPrecondition,
+            "etcdserver: rpc not supported for learner",
+        ),
         RequestError::DowngradeFormat => (
             Code::InvalidArgument,
             "etcdserver: wrong downgrade target version format",

@@ -1,4 +1,4 @@
-//! Alarms, what members publish of themselves, and the cluster's version.
+//! Alarms, membership changes, what members publish of themselves, and the cluster's version.
 
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::{
@@ -6,8 +6,9 @@ use proto::etcdserverpb::{
     ClusterVersionSetRequest,
 };
 
-use super::{Outcome, Response, State};
+use super::{Applied, Changed, CommittedEntry, Outcome, Response, State};
 use crate::error::RequestError;
+use crate::membership::MemberChange;
 use crate::types::MemberId;
 
 impl State {
@@ -40,6 +41,22 @@ impl State {
             header: self.header(),
             alarms,
         })))
+    }
+
+    /// No gate stands before it: what an alarm stops is the growth of the data.
+    pub(super) fn change_members(&mut self, entry: &CommittedEntry) -> Applied {
+        let change = MemberChange::decode(&entry.data)
+            .unwrap_or_else(|error| panic!("entry {} cannot be read: {error}", entry.index));
+        let (proposal, what) = (change.proposal, change.what.clone());
+        let made = self.membership.change(change);
+        let outcome = made.as_ref().map_err(Clone::clone).map(|()| {
+            let members = self.membership.iter().cloned().collect();
+            Outcome::of(Response::Members(members))
+        });
+        Applied {
+            change: Some(made.map_or(Changed::Refused, |()| Changed::Made(what))),
+            ..Applied::new(entry.index, (proposal, None), outcome)
+        }
     }
 
     pub(super) fn cluster_version_set(&mut self, request: ClusterVersionSetRequest) -> Outcome {

@@ -33,9 +33,9 @@ pub use plan::TxnPlan;
 use crate::alarm::Alarms;
 use crate::error::RequestError;
 use crate::lease::Lessor;
-use crate::membership::Membership;
+use crate::membership::{Member, Membership, What};
 use crate::mvcc::{Mvcc, Tally, WriteTxn};
-use crate::types::{Index, LeaseId, MemberId, ProposalId, SharedRevision, Term};
+use crate::types::{EntryKind, Index, LeaseId, MemberId, ProposalId, SharedRevision, Term};
 
 /// Everything that the log has decided so far.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +59,9 @@ pub struct CommittedEntry {
     pub term: Term,
     /// Its place in the log.
     pub index: Index,
-    /// One encoded `InternalRaftRequest`; empty for the entry by which a leader begins its term.
+    /// What it holds.
+    pub kind: EntryKind,
+    /// One encoded `InternalRaftRequest`, nothing in the entry by which a leader begins its term; or a membership change.
     pub data: Bytes,
 }
 
@@ -76,8 +78,10 @@ pub struct Applied {
     pub committed: Option<SharedRevision>,
     /// What it did to leases, for the leader's deadlines.
     pub leases: Vec<LeaseEvent>,
-    /// What it asked for; `None` for the entry by which a leader begins its term.
+    /// What it asked for; `None` for the entry by which a leader begins its term, and for membership changes.
     pub kind: Option<RequestKind>,
+    /// What became of a membership change; `None` for anything else.
+    pub change: Option<Changed>,
     /// What it did, for the metrics.
     pub tally: Tally,
 }
@@ -99,6 +103,8 @@ pub enum Response {
     LeaseRevoke(LeaseRevokeResponse),
     /// To an alarm request.
     Alarm(AlarmResponse),
+    /// To a membership change: the members after it.
+    Members(Vec<Member>),
     /// To what nobody waits for an answer of.
     None,
 }
@@ -126,6 +132,15 @@ pub enum LeaseEvent {
         /// Its id.
         id: LeaseId,
     },
+}
+
+/// What became of a membership change: Raft must hear of each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Changed {
+    /// It took effect.
+    Made(What),
+    /// The membership does not allow it.
+    Refused,
 }
 
 /// What the handlers hand back; `apply` adds what is the same for all.
@@ -177,8 +192,7 @@ impl State {
         self.term
     }
 
-    /// Applies the next entry. Entries at or below `applied` are for the caller to skip; entries that are not for
-    /// this room (membership changes) may be left out.
+    /// Applies the next entry. Entries at or below `applied` are for the caller to skip.
     ///
     /// # Panics
     /// If the entry does not follow, or does not decode: the log is broken and the member must not go on.
@@ -197,6 +211,9 @@ impl State {
         );
         self.applied = entry.index;
         self.term = entry.term;
+        if entry.kind == EntryKind::Change {
+            return self.change_members(entry);
+        }
         if entry.data.is_empty() {
             return Applied::new(entry.index, (None, None), Ok(Outcome::nothing()));
         }
@@ -278,6 +295,7 @@ impl Applied {
             committed: rest.committed,
             leases: rest.leases,
             kind,
+            change: None,
             tally: rest.tally,
         }
     }

@@ -55,6 +55,7 @@ fn golden_scripts() {
 fn an_entry_is_applied_once() {
     let mut state = State::default();
     let entry = CommittedEntry {
+        kind: EntryKind::Request,
         term: Term(1),
         index: Index(1),
         data: Bytes::new(),
@@ -68,6 +69,7 @@ fn an_entry_is_applied_once() {
 fn an_unreadable_entry_stops_the_member() {
     let data = Bytes::from_static(b"\xff\xff\xff");
     State::default().apply(&CommittedEntry {
+        kind: EntryKind::Request,
         term: Term(1),
         index: Index(1),
         data,
@@ -87,6 +89,7 @@ fn the_proposal_comes_back() {
     };
     let data = request.encode_to_vec().into();
     let applied = State::default().apply(&CommittedEntry {
+        kind: EntryKind::Request,
         term: Term(1),
         index: Index(1),
         data,
@@ -118,6 +121,7 @@ fn a_small_value_does_not_keep_its_entry_alive() {
     );
     let watch = data.clone();
     state.apply(&CommittedEntry {
+        kind: EntryKind::Request,
         term: Term(1),
         index: Index(1),
         data,
@@ -285,6 +289,7 @@ impl World {
         let data = request.encode_to_vec().into();
         let index = self.state.applied().next();
         let applied = self.state.apply(&CommittedEntry {
+            kind: EntryKind::Request,
             term: self.term,
             index,
             data,
@@ -495,7 +500,7 @@ fn show(response: Response) -> Vec<String> {
                 .collect();
             vec![format!("alarms {list:?} at {}", revision(alarm.header))]
         }
-        Response::None => vec!["done".to_owned()],
+        Response::Members(_) | Response::None => vec!["done".to_owned()],
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::wire::RaftMessage;
-use crate::types::{Index, MemberId, Term};
+use crate::types::{EntryKind, Index, MemberId, Term};
 
 /// What the node is told.
 #[derive(Clone, Debug)]
@@ -38,6 +38,23 @@ pub enum Input {
     /// A member has lost its disk: what it has acknowledged counts no more, and it wants a snapshot of at least this
     /// index.
     Forget(MemberId, Index),
+    /// The membership change in the entry of this index is applied; before [`Input::Applied`] tells of that entry.
+    Changed(Index, Change),
+    /// This member was removed for good: it takes part in nothing any more.
+    Removed,
+}
+
+/// What an applied membership change means for Raft.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A new voter, or a learner that becomes one.
+    Voter(MemberId),
+    /// A new learner.
+    Learner(MemberId),
+    /// A member is gone.
+    Removed(MemberId),
+    /// Nothing: it was refused, or concerns addresses only.
+    Nothing,
 }
 
 /// A snapshot that another member sent.
@@ -112,7 +129,9 @@ pub struct LogEntry {
     pub term: Term,
     /// Its position.
     pub index: Index,
-    /// An encoded `InternalRaftRequest`; empty for the entry that opens a leader's term.
+    /// What it holds.
+    pub kind: EntryKind,
+    /// The content, by kind.
     pub data: Bytes,
 }
 
@@ -134,6 +153,8 @@ pub struct Committed {
     pub term: Term,
     /// Its position.
     pub index: Index,
+    /// What it holds.
+    pub kind: EntryKind,
     /// See [`LogEntry::data`].
     pub data: Bytes,
 }

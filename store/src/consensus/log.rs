@@ -4,11 +4,11 @@
 
 use std::collections::VecDeque;
 
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::effect::{LogEntry, LogState};
-use crate::types::{Index, MemberId, Term};
+use crate::types::{EntryKind, Index, MemberId, Term};
 
 /// How much of the applied log stays in memory.
 #[derive(Clone, Copy, Debug)]
@@ -33,13 +33,25 @@ pub struct Tail {
     hard_state: HardState,
     voters: Vec<u64>,
     learners: Vec<u64>,
+    /// The last membership change known to be committed, or a later index: what a snapshot must hold, so that whoever
+    /// gets it finds itself among the members.
+    changed_at: Index,
+    /// The members are no longer those who founded the cluster: the log cannot begin with its first entry, since a
+    /// member that replayed it from there would not know who those were.
+    changed: bool,
     limits: TailLimits,
 }
 
 impl Tail {
     /// A tail that begins after `before` (index and term of the last entry that is not in it).
     #[must_use]
-    pub fn new(before: Index, before_term: Term, voters: &[MemberId], limits: TailLimits) -> Self {
+    pub fn new(
+        before: Index,
+        before_term: Term,
+        voters: &[MemberId],
+        learners: &[MemberId],
+        limits: TailLimits,
+    ) -> Self {
         Tail {
             before,
             before_term,
@@ -47,13 +59,21 @@ impl Tail {
             bytes: 0,
             hard_state: HardState::default(),
             voters: voters.iter().map(|member| member.0).collect(),
-            learners: Vec::new(),
+            learners: learners.iter().map(|member| member.0).collect(),
+            changed_at: before,
+            changed: false,
             limits,
         }
     }
 
     /// Fills the tail from a replayed log.
     pub fn restore(&mut self, entries: Vec<LogEntry>, state: LogState) {
+        let committed = state.commit;
+        let changes = entries.iter().filter(|entry| entry.kind == EntryKind::Change);
+        let changed_at = changes
+            .map(|entry| entry.index)
+            .filter(|index| *index <= committed);
+        self.changed_at = self.changed_at.max(changed_at.max().unwrap_or_default());
         self.append(&entries.into_iter().map(from_log).collect::<Vec<_>>());
         self.hard_state.term = state.term.0;
         self.hard_state.vote = state.vote.0;
@@ -89,7 +109,8 @@ impl Tail {
             let within =
                 applied_kept <= self.limits.entries_max as u64 && self.bytes <= self.limits.bytes_max;
             let held = first.index >= needed.0 && self.bytes <= self.limits.held_bytes_max;
-            if within || held || first.index >= applied.0 {
+            let barred = self.changed && self.before == Index(0);
+            if (!barred && (within || held)) || first.index >= applied.0 {
                 return;
             }
             self.before = Index(first.index);
@@ -105,6 +126,18 @@ impl Tail {
         self.before_term = term;
         self.entries.clear();
         self.bytes = 0;
+        self.changed_at = index;
+        self.members(conf_state);
+    }
+
+    /// A membership change is applied: the members are these from its index on.
+    pub(super) fn change(&mut self, index: Index, conf_state: &ConfState) {
+        self.changed_at = index;
+        self.changed = true;
+        self.members(conf_state);
+    }
+
+    fn members(&mut self, conf_state: &ConfState) {
         self.voters = conf_state.get_voters().to_vec();
         self.learners = conf_state.get_learners().to_vec();
     }
@@ -115,8 +148,13 @@ impl Tail {
     }
 
     /// The members that vote.
-    pub(super) fn voters(&self) -> usize {
-        self.voters.len()
+    pub(super) fn voters(&self) -> &[u64] {
+        &self.voters
+    }
+
+    /// The members that only learn.
+    pub(super) fn learners(&self) -> &[u64] {
+        &self.learners
     }
 
     /// The index before the first entry in memory.
@@ -133,12 +171,10 @@ impl Tail {
     /// The first index, and the entries from `from` on.
     pub(super) fn from(&self, from: Index) -> (Index, Vec<LogEntry>) {
         let entries = self.entries.iter().filter(|entry| entry.index >= from.0);
-        let to_log = |entry: &Entry| LogEntry {
-            term: Term(entry.term),
-            index: Index(entry.index),
-            data: entry.data.clone(),
-        };
-        (self.before.next(), entries.map(to_log).collect())
+        (
+            self.before.next(),
+            entries.map(|entry| to_log(entry.clone())).collect(),
+        )
     }
 
     fn conf_state(&self) -> ConfState {
@@ -156,10 +192,35 @@ impl Tail {
 
 pub(super) fn from_log(entry: LogEntry) -> Entry {
     Entry {
+        entry_type: to_type(entry.kind),
         term: entry.term.0,
         index: entry.index.0,
         data: entry.data,
         ..Entry::default()
+    }
+}
+
+pub(super) fn to_log(entry: Entry) -> LogEntry {
+    LogEntry {
+        kind: kind_of(&entry),
+        term: Term(entry.term),
+        index: Index(entry.index),
+        data: entry.data,
+    }
+}
+
+pub(super) fn to_type(kind: EntryKind) -> EntryType {
+    match kind {
+        EntryKind::Request => EntryType::EntryNormal,
+        EntryKind::Change => EntryType::EntryConfChange,
+    }
+}
+
+/// What an entry holds. Nobody makes entries of Raft's third type, which begin or end joint configurations.
+pub(super) fn kind_of(entry: &Entry) -> EntryKind {
+    match entry.get_entry_type() {
+        EntryType::EntryNormal => EntryKind::Request,
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => EntryKind::Change,
     }
 }
 
@@ -221,7 +282,7 @@ impl Storage for Tail {
     fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         let metadata = snapshot.mut_metadata();
-        metadata.index = request_index.max(self.before.0).max(1);
+        metadata.index = request_index.max(self.before.0).max(self.changed_at.0).max(1);
         metadata.term = self.before_term.0;
         *metadata.mut_conf_state() = self.conf_state();
         Ok(snapshot)
@@ -238,6 +299,7 @@ mod tests {
             Index(10),
             Term(2),
             &[MemberId(1)],
+            &[],
             TailLimits {
                 entries_max,
                 bytes_max,
@@ -252,6 +314,7 @@ mod tests {
                 from_log(LogEntry {
                     term: Term(term),
                     index: Index(index),
+                    kind: EntryKind::Request,
                     data: Bytes::from_static(b"0123456789"),
                 })
             })
@@ -295,6 +358,31 @@ mod tests {
         tail.append(&entries(21..=30, 2));
         tail.trim(Index(30), Index(14));
         assert_eq!(tail.first_index().unwrap(), 21, "ten entries are 100 bytes");
+    }
+
+    #[test]
+    fn a_log_of_changed_members_does_not_begin_with_its_first_entry() {
+        let mut tail = Tail::new(
+            Index(0),
+            Term(0),
+            &[MemberId(1)],
+            &[],
+            TailLimits {
+                entries_max: 100,
+                bytes_max: 1 << 20,
+                held_bytes_max: 1 << 20,
+            },
+        );
+        tail.append(&entries(1..=4, 1));
+        tail.trim(Index(3), Index(1));
+        assert_eq!(tail.first_index().unwrap(), 1);
+        let mut conf_state = ConfState::default();
+        conf_state.set_voters(vec![1, 2]);
+        tail.change(Index(4), &conf_state);
+        tail.trim(Index(4), Index(1));
+        assert_eq!(tail.first_index().unwrap(), 2);
+        let wanted = tail.snapshot(0, 2).unwrap();
+        assert_eq!(wanted.get_metadata().index, 4, "it holds the change");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! A proposal is at most once. One that this member could not append or pass on, for want of a leader or during a
 //! transfer, waits here and is tried again; one that was passed on never is.
 
+mod changes;
 mod effect;
 mod log;
 mod logger;
@@ -25,7 +26,7 @@ mod read_index;
 mod stranded;
 mod wire;
 
-pub use effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role, Snapshot};
+pub use effect::{Append, Change, Committed, Effect, Input, LogEntry, LogState, Part, Role, Snapshot};
 pub use log::{Tail, TailLimits};
 pub use node::{Node, NodeConfig, ProposalDropped};
 pub use read_index::ReadRounds;

@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, Message, MessageType};
+use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole};
 
-use super::effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role, Snapshot};
-use super::log::Tail;
+use super::changes::holds_change;
+use super::effect::{Append, Committed, Effect, Input, LogEntry, LogState, Part, Role};
+use super::log::{Tail, kind_of, to_log};
 use super::stranded::Stranded;
 use super::{logger, wire};
 use crate::types::{Index, MemberId, Term};
@@ -72,7 +73,11 @@ pub struct Node {
     pub(super) active: BTreeSet<u64>,
     /// A snapshot that is in the log, and not yet in the state.
     placing: Option<Index>,
-    recovering: bool,
+    pub(super) recovering: bool,
+    /// It was removed for good.
+    pub(super) retired: bool,
+    /// When the handover began that precedes this leader's own removal, and in which term.
+    pub(super) leaving: Option<(u64, u64)>,
 }
 
 impl Node {
@@ -123,6 +128,8 @@ impl Node {
             active: BTreeSet::new(),
             placing: None,
             recovering: config.recovering,
+            retired: false,
+            leaving: None,
         };
         node.pin_election_timeout();
         node
@@ -132,7 +139,7 @@ impl Node {
     pub fn step(&mut self, input: Input) {
         match input {
             Input::Tick => self.tick(),
-            // Only a removed or lone learner cannot campaign; there is none yet.
+            // Whoever has no vote cannot campaign; there is nobody to tell.
             Input::Campaign => drop(self.raw.campaign()),
             Input::Persisted(number) => self.persisted(number),
             Input::Applied(index) => {
@@ -165,6 +172,8 @@ impl Node {
             }
             Input::Snapshot(snapshot) => self.snapshot(&snapshot),
             Input::Forget(member, index) => self.forget(member, index),
+            Input::Changed(index, change) => self.changed(index, change),
+            Input::Removed => self.retire(),
         }
         self.retry();
         self.pin_election_timeout();
@@ -205,7 +214,7 @@ impl Node {
     /// Whether a proposal would be taken, here or by the leader that this member knows.
     #[must_use]
     pub fn takes_proposals(&self) -> bool {
-        !self.recovering && self.raw.raft.leader_id != 0 && !self.transferring()
+        !self.recovering && !self.retired && self.raw.raft.leader_id != 0 && !self.transferring()
     }
 
     fn tick(&mut self) {
@@ -213,7 +222,7 @@ impl Node {
         self.lost_leader = 0;
         self.note_active();
         // Without its memory it must neither vote nor ask for votes; nor can it be elected while its state is behind.
-        if !self.recovering && self.placing.is_none() {
+        if !self.recovering && !self.retired && self.placing.is_none() {
             self.raw.tick();
         }
         self.expire_stranded();
@@ -263,7 +272,7 @@ impl Node {
     }
 
     pub(super) fn message(&mut self, message: Message) {
-        if self.recovering {
+        if self.recovering || self.retired {
             return;
         }
         self.check_log_kept(&message);
@@ -277,6 +286,7 @@ impl Node {
                 }
             }
             MessageType::MsgPropose if !self.takes_proposals() => self.strand(message),
+            MessageType::MsgPropose if holds_change(&message) => self.change_proposed(message),
             // raft-rs cannot stand for election while its state is behind its log.
             MessageType::MsgTimeoutNow if self.placing.is_some() => {}
             // A message of a member that is not known, or one that came too late.
@@ -295,29 +305,6 @@ impl Node {
              entries; start the member with an empty data folder and --initial-cluster-state existing",
             message.commit
         );
-    }
-
-    fn snapshot(&mut self, snapshot: &Snapshot) {
-        let ids = |members: &[MemberId]| members.iter().map(|member| member.0).collect::<Vec<_>>();
-        let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgSnapshot);
-        message.from = snapshot.from.0;
-        message.to = self.config.member.0;
-        message.term = snapshot.leader_term.0;
-        let metadata = message.mut_snapshot().mut_metadata();
-        metadata.index = snapshot.index.0;
-        metadata.term = snapshot.term.0;
-        let mut conf_state = ConfState::default();
-        conf_state.set_voters(ids(&snapshot.voters));
-        conf_state.set_learners(ids(&snapshot.learners));
-        *metadata.mut_conf_state() = conf_state;
-        let recovering = std::mem::take(&mut self.recovering);
-        self.message(message);
-        if recovering {
-            self.recovering = self.raw.snap().is_none();
-            // Whom it voted for in this term is forgotten; that leader has won it, so nobody else may.
-            self.raw.raft.vote = snapshot.from.0;
-        }
     }
 
     /// Takes out everything that has become due since the last call, in the order in which it must be done.
@@ -344,6 +331,7 @@ impl Node {
                 let committed = committed.into_iter().map(|entry| Committed {
                     term: Term(entry.term),
                     index: Index(entry.index),
+                    kind: kind_of(&entry),
                     data: entry.data,
                 });
                 effects.push(Effect::Commit(committed.collect()));
@@ -381,15 +369,10 @@ impl Node {
             self.term_append = number;
         }
         self.appended = number;
-        let entries = entries.into_iter().map(|entry| LogEntry {
-            term: Term(entry.term),
-            index: Index(entry.index),
-            data: entry.data,
-        });
         effects.push(Effect::Append(Append {
             number,
             restart,
-            entries: entries.collect(),
+            entries: entries.into_iter().map(to_log).collect(),
             state: Some(LogState {
                 term: Term(state.term),
                 vote: MemberId(state.vote),
@@ -483,7 +466,7 @@ impl Node {
     /// Whether it is the only voter.
     #[must_use]
     pub fn alone(&self) -> bool {
-        self.raw.store().voters() == 1
+        self.raw.store().voters() == [self.config.member.0]
     }
 
     /// The least index of a snapshot that is of use to a member that lags.
@@ -541,7 +524,7 @@ impl Node {
     /// raft-rs draws its election timeout from the thread's own randomness whenever its state resets; setting it
     /// after every call is what makes a simulation repeatable (setting it on observed changes of term or role was
     /// not enough).
-    fn pin_election_timeout(&mut self) {
+    pub(super) fn pin_election_timeout(&mut self) {
         let raft = &mut self.raw.raft;
         if raft.state == StateRole::Candidate || raft.state == StateRole::PreCandidate {
             self.campaigns = self.campaigns.max(raft.term);

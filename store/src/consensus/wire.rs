@@ -3,12 +3,13 @@
 //! protocol; the transport's handshake carries its version.
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use raft::eraftpb::{Entry, Message, MessageType};
 
+use super::log::{kind_of, to_type};
 use crate::env::Class;
-use crate::types::MemberId;
 #[cfg(any(test, feature = "sim"))]
 use crate::types::Term;
+use crate::types::{EntryKind, MemberId};
 
 /// One Raft message.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -51,6 +52,9 @@ struct WireEntry {
     index: u64,
     #[prost(bytes = "bytes", tag = "3")]
     data: Bytes,
+    /// The number of its kind.
+    #[prost(uint32, tag = "4")]
+    kind: u32,
 }
 
 impl RaftMessage {
@@ -150,6 +154,7 @@ pub(super) fn from_raft(mut message: Message) -> RaftMessage {
             .take_entries()
             .into_iter()
             .map(|entry| WireEntry {
+                kind: kind_of(&entry) as u32,
                 term: entry.term,
                 index: entry.index,
                 data: entry.data,
@@ -164,7 +169,7 @@ pub(super) fn from_raft(mut message: Message) -> RaftMessage {
     }
 }
 
-/// Puts a message for raft-rs together; `None` for a type that no member sends.
+/// Puts a message for raft-rs together; `None` for a type of message or entry that no member sends.
 pub(super) fn to_raft(message: RaftMessage) -> Option<Message> {
     let kind = sent_type(message.kind)?;
     let needs_entries = matches!(
@@ -181,7 +186,8 @@ pub(super) fn to_raft(message: RaftMessage) -> Option<Message> {
     raft.term = message.term;
     raft.log_term = message.log_term;
     raft.index = message.index;
-    raft.set_entries(message.entries.iter().map(to_entry).collect::<Vec<_>>().into());
+    let entries: Option<Vec<_>> = message.entries.iter().map(to_entry).collect();
+    raft.set_entries(entries?.into());
     raft.commit = message.commit;
     raft.commit_term = message.commit_term;
     raft.reject = message.reject;
@@ -196,14 +202,15 @@ fn sent_type(number: i32) -> Option<MessageType> {
     SENT_TYPES.into_iter().find(|kind| *kind as i32 == number)
 }
 
-fn to_entry(entry: &WireEntry) -> Entry {
+fn to_entry(entry: &WireEntry) -> Option<Entry> {
     let mut raft = Entry::default();
-    raft.set_entry_type(EntryType::EntryNormal);
+    let kind = u8::try_from(entry.kind).ok().and_then(EntryKind::of)?;
+    raft.set_entry_type(to_type(kind));
     raft.term = entry.term;
     raft.index = entry.index;
     // A copy of its own: a slice would keep the whole message in memory for as long as one value of it lives.
     raft.data = Bytes::copy_from_slice(&entry.data);
-    raft
+    Some(raft)
 }
 
 const SENT_TYPES: [MessageType; 13] = [

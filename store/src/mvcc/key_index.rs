@@ -346,8 +346,8 @@ mod tests {
 
     #[test]
     fn compaction_keeps_the_newest_put_and_a_tombstone_exactly_there() {
-        assert_eq!(trimmed(2).1, []);
-        assert_eq!(trimmed(3).1, []);
+        assert!(trimmed(2).1.is_empty());
+        assert!(trimmed(3).1.is_empty());
         assert_eq!(trimmed(5).1, [3]);
         assert_eq!(trimmed(7).1, [3, 5]);
         assert_eq!(trimmed(8).1, [3, 5, 7]);

@@ -31,7 +31,7 @@ use crate::backend::{Backend, StateStore};
 use crate::consensus::{LogEntry, LogState, Node, NodeConfig, Tail, TailLimits};
 use crate::env::real::{OsEntropy, RealClock, RealDisk};
 use crate::env::{Clock, DirLock, Disk, Entropy, Transport, create_dir_durably};
-use crate::types::{Index, MemberId, Term};
+use crate::types::{EntryKind, Index, MemberId, Term};
 use crate::wal::snapshot::remove_parts;
 use crate::wal::{self, Metadata, Wal, WalError};
 use crate::watch::Hub;
@@ -102,10 +102,12 @@ pub(super) struct Recovered {
     pub(super) state: State,
     pub(super) store: StateStore,
     pub(super) wal: Wal,
-    pub(super) entries: Vec<wal::Entry>,
+    pub(super) entries: Vec<LogEntry>,
     pub(super) hard_state: wal::HardState,
     /// This member has lost its disk, and has not yet been given a snapshot.
     pub(super) recovering: bool,
+    /// This member was added to a cluster that runs, and takes the members from its first snapshot.
+    pub(super) joining: bool,
     /// How often it has lost its disk, as it were; see `founding.rs`.
     pub(super) incarnation: u64,
 }
@@ -275,16 +277,33 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
         restart(&mut wal, &mut replay, &read.state)?;
     }
     founding::check_owner(settings, metadata, &read.state.membership)?;
+    let founds = incarnation == 0 && read.state.membership.is_founding();
+    let joining = read.state.applied() == Index(0) && !founds;
     Ok(Recovered {
+        entries: log_entries(replay.entries)?,
+        joining,
         metadata,
         state: read.state,
         store: read.store,
         wal,
-        entries: replay.entries,
         hard_state: replay.hard_state,
         recovering,
         incarnation,
     })
+}
+
+fn log_entries(entries: Vec<wal::Entry>) -> Result<Vec<LogEntry>, OpenError> {
+    let to_log = |entry: wal::Entry| {
+        let (index, kind) = (entry.index, entry.kind);
+        let kind = EntryKind::of(kind).ok_or(OpenError::EntryKind { index, kind })?;
+        Ok(LogEntry {
+            term: entry.term,
+            index,
+            kind,
+            data: entry.data,
+        })
+    };
+    entries.into_iter().map(to_log).collect()
 }
 
 fn read_snapshot(
@@ -389,25 +408,24 @@ pub(super) fn assemble(
         entries,
         hard_state,
         recovering,
+        joining,
         incarnation,
     } = recovered;
     let (clock, entropy) = (Arc::clone(&world.clock), Arc::clone(&world.entropy));
     let (applied, term, revision) = (state.applied(), state.term(), state.mvcc.current());
     state.mvcc.set_recent_bytes_max(settings.limits.recent_bytes);
-    let voters: Vec<MemberId> = state.membership.iter().map(|member| member.id).collect();
+    // A member that joins must not stand for election by members whom it only knows from hearsay.
+    let members = || state.membership.iter().filter(|_| !joining);
+    let voters: Vec<MemberId> = members().filter(|m| !m.is_learner).map(|m| m.id).collect();
+    let learners: Vec<MemberId> = members().filter(|m| m.is_learner).map(|m| m.id).collect();
     let limits = TailLimits {
         entries_max: usize::try_from(settings.snapshot_catchup_entries).unwrap_or(usize::MAX),
         bytes_max: settings.limits.log_tail_bytes,
         held_bytes_max: settings.limits.log_held_bytes,
     };
-    let mut tail = Tail::new(applied, term, &voters, limits);
-    let entries = entries.into_iter().map(|entry| LogEntry {
-        term: entry.term,
-        index: entry.index,
-        data: entry.data,
-    });
+    let mut tail = Tail::new(applied, term, &voters, &learners, limits);
     tail.restore(
-        entries.collect(),
+        entries,
         LogState {
             term: hard_state.term,
             vote: hard_state.vote,
@@ -453,6 +471,7 @@ pub(super) fn assemble(
         pins: Pins::default(),
         fatal: watch::Sender::new(None),
         ready: watch::Sender::new(false),
+        removed: watch::Sender::new(false),
         stopping: AtomicBool::new(false),
         ended: watch::Sender::new(false),
         streams_abandoned: AtomicBool::new(false),
@@ -466,8 +485,6 @@ pub(super) fn assemble(
         .published
         .backend_bytes
         .store(store.disk_bytes().unwrap_or(0), Ordering::Relaxed);
-    let peers = shared.peers();
-    shared.transport.set_peers(&peers);
     let maintenance = Maintenance::new(Arc::clone(&shared), applied, revision);
     let snap = Folders::new(&shared.settings.data_dir).snap;
     let transfers = Transfers::new(Arc::clone(&shared), Arc::clone(&world.disk), snap);

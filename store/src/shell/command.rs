@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::shared::Pin;
 use crate::apply::Response;
 use crate::error::Error;
+use crate::membership::What;
 use crate::types::{LeaseId, MemberId};
 use crate::watch::{Sink, StreamId};
 
@@ -38,6 +39,15 @@ pub(super) enum Command {
         counter: u64,
         /// The encoded `InternalRaftRequest`.
         data: Bytes,
+        /// The caller.
+        answer: Answer<Answered>,
+    },
+    /// Change the membership; answered when applied here.
+    Change {
+        /// How.
+        what: What,
+        /// Names the proposal.
+        counter: u64,
         /// The caller.
         answer: Answer<Answered>,
     },

@@ -17,7 +17,7 @@ pub(super) struct Envelope {
     /// on its knowing them.
     #[prost(message, repeated, tag = "7")]
     pub(super) known: Vec<Known>,
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 8")]
     pub(super) body: Option<Body>,
 }
 
@@ -44,6 +44,9 @@ pub(super) enum Body {
     Recover(Recover),
     #[prost(message, tag = "6")]
     Snapshot(SnapshotMessage),
+    /// The receiver was removed from the cluster for good.
+    #[prost(message, tag = "8")]
+    Removed(Removed),
 }
 
 /// A question about a lease, for the leader.
@@ -78,6 +81,10 @@ pub(super) struct LeaseReply {
 /// See [`Body::Recover`].
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Recover {}
+
+/// See [`Body::Removed`].
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Removed {}
 
 impl Envelope {
     /// The bytes for the transport.

@@ -3,10 +3,16 @@
 //!
 //! A new folder gets a snapshot of index 0 that holds the members, then a log. A member of a cluster that runs
 //! already has either never done anything, or it has lost its disk, and with it the votes and acknowledgements that
-//! others rely on; nothing tells the two apart. A file beside the log, which stays, holds its *incarnation*
-//! (`incarnation.rs`): later ones are larger. As long as the log is empty, such a member is *recovering*: until a leader,
-//! confirmed by a quorum without it, has given it a snapshot, it votes for nobody and acknowledges nothing (after
-//! the recovery of a replica in Viewstamped Replication Revisited, section 4.3).
+//! others rely on.
+//!
+//! One that was added and has no name yet has never started: it begins as a follower that knows no voters, so that it
+//! cannot stand for election, but votes, and is soon given the members in a snapshot. The quorum may need it at once,
+//! as when one member becomes two.
+//!
+//! One that has a name has lost its disk; and a founder without one may have voted before it was known. A file beside
+//! the log, which stays, holds its *incarnation* (`incarnation.rs`): later ones are larger. As long as the log is empty,
+//! such a member is *recovering*: until a leader, confirmed by a quorum without it, has given it a snapshot, it votes for nobody and
+//! acknowledges nothing (after the recovery of a replica in Viewstamped Replication Revisited, section 4.3).
 
 use std::sync::Arc;
 
@@ -17,7 +23,7 @@ use super::settings::{ClusterState, Settings};
 use super::snapshots;
 use crate::backend::Table;
 use crate::membership::{self, Membership};
-use crate::types::{ClusterId, Index, MemberId, Term};
+use crate::types::{Index, MemberId, Term};
 use crate::wal::{self, Metadata, Wal};
 
 /// Begins the log of a new data folder.
@@ -28,15 +34,15 @@ pub(super) fn found(
     config: &wal::Config,
 ) -> Result<(), OpenError> {
     let joins = settings.initial_cluster_state == ClusterState::Existing;
-    let (membership, cluster, member) = match &settings.join {
+    let (membership, member) = match &settings.join {
         Some(join) if joins => joined(settings, join)?,
-        _ => {
-            let (membership, member) = founders(settings)?;
-            let cluster = membership.cluster_id();
-            (membership, cluster, member)
-        }
+        _ => founders(settings)?,
     };
-    let incarnation = if joins { next_incarnation(world) } else { 0 };
+    let cluster = membership.cluster_id();
+    // Whoever has started has a name; a founder without one may have voted, and cannot be told from one that has not.
+    let named = membership.get(member).is_some_and(|own| !own.name.is_empty());
+    let lost = joins && (named || membership.is_founding());
+    let incarnation = if lost { next_incarnation(world) } else { 0 };
     // Before there is a log.
     super::incarnation::write(world, folders, incarnation)?;
     let job = SnapshotJob {
@@ -67,7 +73,7 @@ fn next_incarnation(world: &World) -> u64 {
 }
 
 /// The members of a cluster that runs, its id, and which member this one is: the one with its peer URLs.
-fn joined(settings: &Settings, join: &super::Join) -> Result<(Membership, ClusterId, MemberId), OpenError> {
+fn joined(settings: &Settings, join: &super::Join) -> Result<(Membership, MemberId), OpenError> {
     let sorted = |urls: &[String]| {
         let mut urls = urls.to_vec();
         urls.sort_unstable();
@@ -79,7 +85,8 @@ fn joined(settings: &Settings, join: &super::Join) -> Result<(Membership, Cluste
         .iter()
         .find(|member| sorted(&member.peer_urls) == own_urls)
         .ok_or(OpenError::NotAMember { urls: own_urls })?;
-    Ok((Membership::bootstrap(join.members.clone()), join.cluster, own.id))
+    let membership = Membership::of_running(join.cluster, join.members.clone());
+    Ok((membership, own.id))
 }
 
 /// The founding members, and which of them this one is.
@@ -117,14 +124,21 @@ fn founders(settings: &Settings) -> Result<(Membership, MemberId), OpenError> {
     ))
 }
 
-/// Refuses data that the settings cannot mean. What is decided at the founding is ignored afterwards, as by etcd;
-/// but a folder whose member has both another name and other peer URLs, or whose id was made with another token, is
+/// Refuses data of a member that was removed, and data that the settings cannot mean. What is decided at the founding
+/// is ignored afterwards, as by etcd; but a folder whose member has both another name and other peer URLs, or whose id was made with another token, is
 /// most likely a wrong folder.
 pub(super) fn check_owner(
     settings: &Settings,
     metadata: Metadata,
     membership: &Membership,
 ) -> Result<(), OpenError> {
+    if membership.is_removed(metadata.member) {
+        return Err(OpenError::Removed {
+            path: settings.data_dir.clone(),
+            member: metadata.member,
+            cluster: metadata.cluster,
+        });
+    }
     let Some(member) = membership.get(metadata.member) else {
         return Ok(());
     };
@@ -140,8 +154,12 @@ pub(super) fn check_owner(
             name: settings.name.clone(),
         });
     }
-    let founding = settings.initial_cluster_state == ClusterState::New && recorded == urls;
-    if founding && membership::member_id(&urls, &settings.initial_cluster_token) != metadata.member {
+    // An id is made of the first peer URLs, or of the time at which the member was added.
+    let founding = settings.initial_cluster_state == ClusterState::New && membership.is_founding();
+    if founding
+        && recorded == urls
+        && membership::member_id(&urls, &settings.initial_cluster_token) != metadata.member
+    {
         let expected = founders(settings).map(|(membership, _)| membership.cluster_id());
         return Err(OpenError::OtherCluster {
             path: settings.data_dir.clone(),

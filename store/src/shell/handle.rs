@@ -9,8 +9,8 @@ use prost::Message;
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, AlarmType, CompactionRequest, CompactionResponse, DeleteRangeRequest,
-    DeleteRangeResponse, HashKvResponse, InternalRaftRequest, MemberListResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    DeleteRangeResponse, HashKvResponse, InternalRaftRequest, PutRequest, PutResponse, RangeRequest,
+    RangeResponse, TxnRequest, TxnResponse,
 };
 use tokio::sync::oneshot;
 
@@ -31,7 +31,6 @@ use crate::apply::{
 };
 use crate::env::{NoPeers, Transport};
 use crate::error::{Error, RequestError, Unavailable};
-use crate::membership::Member;
 use crate::types::{ClusterId, MemberId};
 
 /// An open store. Cheap to clone; all clones speak to one member. The member's task runs on the tokio runtime that
@@ -236,28 +235,6 @@ impl Store {
         }
     }
 
-    /// The members of the cluster, sorted by id; the header carries no revision.
-    ///
-    /// # Errors
-    /// Those of a linearizable read, where asked for.
-    pub async fn member_list(&self, linearizable: bool) -> Result<MemberListResponse, Error> {
-        if linearizable {
-            self.read_index().await?;
-        }
-        let members = self
-            .shared
-            .state
-            .read()
-            .membership
-            .iter()
-            .map(Member::to_proto)
-            .collect();
-        Ok(MemberListResponse {
-            header: Some(self.shared.header(0)),
-            members,
-        })
-    }
-
     /// Hands the leadership to a voter, and returns once this member hears that it leads.
     ///
     /// # Errors
@@ -441,13 +418,13 @@ impl Store {
 }
 
 /// A place among the proposals in flight; given back when dropped.
-struct Permit<'a> {
+pub(super) struct Permit<'a> {
     shared: &'a Shared,
     bytes: usize,
 }
 
 impl<'a> Permit<'a> {
-    fn take(shared: &'a Shared, bytes: usize) -> Result<Self, Unavailable> {
+    pub(super) fn take(shared: &'a Shared, bytes: usize) -> Result<Self, Unavailable> {
         let limits = &shared.settings.limits;
         let published = &shared.published;
         let permit = Permit { shared, bytes };

@@ -7,6 +7,8 @@
 
 mod leadership;
 mod leases;
+mod membership;
+mod overdue;
 mod peers;
 mod reading;
 mod snapshots;
@@ -23,11 +25,12 @@ use proto::etcdserverpb::{
 
 use self::leadership::Move;
 use self::leases::{LeaseCall, Questions};
+use self::membership::Changes;
 use self::peers::Peers;
 use self::reading::{Goal, Reader};
 use self::snapshots::Installing;
 use super::command::{Answered, Command};
-use super::pending::{Overdue, Pending};
+use super::pending::Pending;
 use super::shared::{Pin, Shared};
 use super::slow::ApplyWatch;
 use super::transfers::{self, Received, Transfers};
@@ -99,6 +102,7 @@ pub(super) struct Member {
     /// Questions about leases that wait for a leader, or for its answer.
     questions: Questions,
     peers: Peers,
+    changes: Changes,
     /// Callers who wait for the leadership to move.
     moves: Vec<Move>,
     transfers: Transfers,
@@ -133,7 +137,7 @@ impl Member {
         transfers: Transfers,
         applied: Index,
     ) -> Self {
-        Member {
+        let mut member = Member {
             node,
             hub,
             expiry: Expiry::new(),
@@ -144,6 +148,7 @@ impl Member {
             expired_renewals: Vec::new(),
             questions: Questions::new(shared.boot),
             peers: Peers::new(&shared),
+            changes: Changes::default(),
             moves: Vec::new(),
             shared,
             transfers,
@@ -162,7 +167,10 @@ impl Member {
             readers: Vec::new(),
             #[cfg(any(test, feature = "sim"))]
             revokes_without_term: false,
-        }
+        };
+        member.note_changes(&member.node.log_from(applied.next()).1);
+        member.tell_peers();
+        member
     }
 
     /// Queues a command for the next round (those that need no consensus are done at once).
@@ -177,6 +185,11 @@ impl Member {
                 self.proposals.push(data);
                 self.counters.push(counter);
             }
+            Command::Change {
+                what,
+                counter,
+                answer,
+            } => self.change_members(what, counter, now, answer),
             Command::ReadIndex(answer) => self.reads.join(Reader {
                 since: now,
                 goal: Goal::Read(answer),
@@ -208,6 +221,7 @@ impl Member {
         self.ask_for_recovery(now);
         self.hasten_election(now);
         self.tick_transfers(now);
+        self.tick_changes(now);
         if self.shared.streams_abandoned.swap(false, Ordering::Acquire) {
             self.hub_input(watch::Input::Abandoned);
         }
@@ -251,6 +265,7 @@ impl Member {
     /// Does everything that is due; what must happen outside goes to `out`.
     pub(super) fn round(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.propose();
+        self.propose_changes();
         self.ask_read_index(now);
         loop {
             let acted = self.act_on_transfers(now);
@@ -261,7 +276,10 @@ impl Member {
             let mut effects = std::mem::take(&mut self.effects);
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Append(append) => out.push(Output::Append(append)),
+                    Effect::Append(append) => {
+                        self.note_changes(&append.entries);
+                        out.push(Output::Append(append));
+                    }
                     Effect::Commit(entries) => self.apply(entries, now),
                     Effect::ReadIndex { context, index } => self.reads.confirm(context, index),
                     Effect::Role(role) => self.role_changed(role, now),
@@ -303,6 +321,8 @@ impl Member {
             applied: self.applied,
             first: self.node.log_from(self.node.last_index()).0,
             last: self.node.last_index(),
+            voters: self.node.configuration().0,
+            learners: self.node.configuration().1,
         }
     }
 
@@ -382,6 +402,7 @@ impl Member {
                 let entry = CommittedEntry {
                     term: entry.term,
                     index: entry.index,
+                    kind: entry.kind,
                     data: entry.data,
                 };
                 let applied = state.apply(&entry);
@@ -395,6 +416,7 @@ impl Member {
         }
         watched.end();
         self.applied = last;
+        self.changes_applied(&done, now);
         self.node.step(Input::Applied(last));
         self.shared.published.applied.store(last.0, Ordering::Relaxed);
         if led && self.node.role().is_leader && !self.leads_applied {
@@ -516,69 +538,12 @@ impl Member {
         self.counters.push(0);
     }
 
-    fn expire_callers(&mut self, now: Instant) {
-        let deadline = now - self.shared.settings.request_timeout();
-        let expired = {
-            let (shared, role, led_since) = (&self.shared, self.node.role(), self.led_since);
-            let quorum_lost = |since| self.peers.quorum_lost(shared, since);
-            self.pending.expire(deadline, |overdue| {
-                why_overdue(shared, role, led_since, overdue, &quorum_lost)
-            })
-        };
-        self.shared
-            .published
-            .failed
-            .fetch_add(expired as u64, Ordering::Relaxed);
-        if expired > 0 {
-            self.forget_expired_proposals();
-        }
-        self.expire_lease_calls(deadline);
-        self.expire_readers(deadline);
-    }
-
-    /// Who was told that no leader was found in time must not see the proposal made later; and without a leader the
-    /// queue would grow for as long as clients try again.
-    fn forget_expired_proposals(&mut self) {
-        let counters = std::mem::take(&mut self.counters);
-        let queued = counters.into_iter().zip(std::mem::take(&mut self.proposals));
-        let waits = |counter: u64| counter == 0 || self.pending.waits(counter);
-        (self.counters, self.proposals) = queued.filter(|(counter, _)| waits(*counter)).unzip();
-    }
-
     fn publish(&self) {
         let published = &self.shared.published;
         published.committed.store(self.node.commit().0, Ordering::Relaxed);
         published
             .last_index
             .store(self.node.last_index().0, Ordering::Relaxed);
-    }
-}
-
-/// Why a proposal was not answered in time, as etcd tells it (reference, section 2).
-fn why_overdue(
-    shared: &Shared,
-    role: Role,
-    led_since: Instant,
-    overdue: Overdue,
-    quorum_lost: &dyn Fn(Instant) -> bool,
-) -> Unavailable {
-    if !overdue.handed {
-        return Unavailable::DeadlineExceeded;
-    }
-    let lost_from = led_since - 2 * shared.settings.election;
-    if role.leader.0 != 0 && overdue.since > lost_from && overdue.since < led_since {
-        return Unavailable::TimeoutDueToLeaderFail;
-    }
-    let connection_lost = if role.is_leader {
-        quorum_lost(overdue.since)
-    } else {
-        let connected = shared.transport.connected_since(role.leader);
-        role.leader.0 != 0 && connected.is_none_or(|at| at >= overdue.since)
-    };
-    if connection_lost {
-        Unavailable::TimeoutDueToConnectionLost
-    } else {
-        Unavailable::Timeout
     }
 }
 

@@ -48,6 +48,12 @@ pub struct Settings {
     pub initial_advertise_peer_urls: Vec<String>,
     /// Client URLs published in the member list.
     pub advertise_client_urls: Vec<String>,
+    /// Refuse membership changes after which the voters that are started and connected would be no quorum.
+    pub strict_reconfig_check: bool,
+    /// How many learners the cluster may have when this member adds one.
+    pub learners_max: usize,
+    /// While this member leads, it makes a voter of each learner as soon as that has caught up (beyond etcd).
+    pub auto_promote: bool,
     /// Interval of heartbeats, and length of one tick.
     pub heartbeat: Duration,
     /// Election timeout; at least five heartbeats.
@@ -154,6 +160,9 @@ impl Settings {
             join: None,
             initial_advertise_peer_urls: vec![peer_url],
             advertise_client_urls: vec!["http://localhost:2379".to_owned()],
+            strict_reconfig_check: true,
+            learners_max: 1,
+            auto_promote: false,
             heartbeat: Duration::from_millis(100),
             election: Duration::from_secs(1),
             election_tick_advance: true,

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) pins: Pins,
     pub(super) fatal: watch::Sender<Option<String>>,
     pub(super) ready: watch::Sender<bool>,
+    /// This member was removed from the cluster for good.
+    pub(super) removed: watch::Sender<bool>,
     pub(super) stopping: AtomicBool,
     /// The driver has ended and everything is closed.
     pub(super) ended: watch::Sender<bool>,
@@ -183,6 +185,17 @@ impl Shared {
         others
             .map(|member| (member.id, member.peer_urls.clone()))
             .collect()
+    }
+
+    /// This member was removed from the cluster for good.
+    pub(super) fn learn_removed(&self) {
+        let first = !self.removed.send_replace(true);
+        if first {
+            tracing::error!(
+                member = %self.member, cluster = %self.cluster,
+                "this member has been permanently removed from the cluster: it takes part in nothing any more"
+            );
+        }
     }
 
     /// Completes a header in which the rooms below have filled in the revision.

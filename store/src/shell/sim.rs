@@ -180,6 +180,10 @@ pub struct RaftView {
     pub first: Index,
     /// The last index of the log, durable or not.
     pub last: Index,
+    /// The members that vote, as it counts them.
+    pub voters: Vec<MemberId>,
+    /// The members that only learn.
+    pub learners: Vec<MemberId>,
 }
 
 /// See the module's description.

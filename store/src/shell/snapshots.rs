@@ -282,7 +282,7 @@ pub(super) fn to_wal(append: consensus::Append) -> wal::Append {
             .map(|entry| wal::Entry {
                 term: entry.term,
                 index: entry.index,
-                kind: 0,
+                kind: entry.kind as u8,
                 data: entry.data,
             })
             .collect(),

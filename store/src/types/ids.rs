@@ -60,3 +60,23 @@ pub struct ProposalId {
     /// Counts the proposals of that process.
     pub counter: u64,
 }
+/// What an entry of the log holds, by Raft's numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// An encoded `InternalRaftRequest`; nothing in the entry that opens a leader's term.
+    #[default]
+    Request = 0,
+    /// An encoded `raftpb.ConfChange`: a change of the membership.
+    Change = 1,
+}
+
+impl EntryKind {
+    /// The kind of a number, if this version knows it.
+    #[must_use]
+    pub fn of(number: u8) -> Option<EntryKind> {
+        [EntryKind::Request, EntryKind::Change]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}

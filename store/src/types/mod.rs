@@ -6,6 +6,6 @@ mod key_range;
 mod revision;
 
 pub use change::{Change, CommittedRevision, SharedRevision};
-pub use ids::{ClusterId, Index, LeaseId, MemberId, ProposalId, Term, WatchId};
+pub use ids::{ClusterId, EntryKind, Index, LeaseId, MemberId, ProposalId, Term, WatchId};
 pub use key_range::{Bounds, KeyRange};
 pub use revision::Revision;

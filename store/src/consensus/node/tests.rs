@@ -1,4 +1,5 @@
 use super::*;
+use crate::consensus::Snapshot;
 use crate::consensus::TailLimits;
 
 const LIMITS: TailLimits = TailLimits {
@@ -23,7 +24,7 @@ fn node(tail: Tail, applied: u64) -> Node {
 }
 
 fn fresh() -> Node {
-    node(Tail::new(Index(0), Term(0), &[MemberId(1)], LIMITS), 0)
+    node(Tail::new(Index(0), Term(0), &[MemberId(1)], &[], LIMITS), 0)
 }
 
 fn ready(node: &mut Node) -> Vec<Effect> {
@@ -148,7 +149,7 @@ fn a_restart_goes_on_with_the_log_it_had() {
     let Some(Effect::Append(append)) = effects.into_iter().next() else {
         panic!("an append comes first")
     };
-    let mut tail = Tail::new(Index(1), Term(1), &[MemberId(1)], LIMITS);
+    let mut tail = Tail::new(Index(1), Term(1), &[MemberId(1)], &[], LIMITS);
     tail.restore(append.entries, append.state.unwrap());
     let mut node = self::node(tail, 1);
     node.step(Input::Campaign);
@@ -188,7 +189,7 @@ fn the_election_timeout_depends_on_the_seed_alone() {
 #[test]
 fn the_answer_to_a_round_before_a_restart_confirms_nothing() {
     let voters = [MemberId(1), MemberId(2)];
-    let mut node = node(Tail::new(Index(0), Term(0), &voters, LIMITS), 0);
+    let mut node = node(Tail::new(Index(0), Term(0), &voters, &[], LIMITS), 0);
     let mut answer = |boot: u64| {
         let context: Vec<u8> = [1, boot, 1].into_iter().flat_map(u64::to_be_bytes).collect();
         let mut message = Message::default();
@@ -219,7 +220,7 @@ fn the_answer_to_a_round_before_a_restart_confirms_nothing() {
 
 fn three() -> Node {
     let voters = [MemberId(1), MemberId(2), MemberId(3)];
-    node(Tail::new(Index(0), Term(0), &voters, LIMITS), 0)
+    node(Tail::new(Index(0), Term(0), &voters, &[], LIMITS), 0)
 }
 
 #[test]

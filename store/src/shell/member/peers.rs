@@ -73,14 +73,10 @@ impl Peers {
 impl Member {
     /// A message of another member.
     pub(in crate::shell) fn message(&mut self, from: MemberId, message: Bytes, now: Instant) {
-        let known = from != self.shared.member && self.shared.state.read().membership.get(from).is_some();
         let Ok(envelope) = Envelope::decode(message) else {
             return tracing::warn!(%from, "a message of another member does not decode");
         };
-        if !known {
-            return tracing::warn!(%from, "a message of a member that is not of this cluster");
-        }
-        if !self.heard_of(&envelope, from) {
+        if !self.hears(from, now) || !self.heard_of(&envelope, from) {
             return;
         }
         let Some(body) = envelope.body else { return };
@@ -89,6 +85,7 @@ impl Member {
             Body::Snapshot(message) => self.snapshot_message(from, message, now),
             Body::LeaseAsk(ask) => self.lease_asked(from, ask, now),
             Body::LeaseReply(reply) => self.lease_answered(from, reply),
+            Body::Removed(_) => self.told_removed(from),
             Body::Recover(_) => {
                 let confirmed = self.peers.confirmed.get(&from) == Some(&envelope.incarnation);
                 let under_way = confirmed && self.node.snapshot_under_way(from);

@@ -123,7 +123,7 @@ impl Member {
         self.applied = index;
         self.node.step(Input::Applied(index));
         self.changed_leases.clear();
-        self.shared.transport.set_peers(&self.shared.peers());
+        self.snapshot_applied();
         self.hub_input(watch::Input::Installed);
         self.transfers.decided(from, transfer, Decision::Installed, now);
     }
