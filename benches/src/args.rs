@@ -85,6 +85,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Start three members of a server, and put while one of them is down, comes back and catches up.
     CatchUp(CatchUpArgs),
+    /// Start three members of a server, and put while members are restarted, lead in turn, come, go and are backed up.
+    Churn(ChurnArgs),
 }
 
 /// What all loads have in common.
@@ -238,6 +240,53 @@ pub struct CatchUpArgs {
     pub output: Output,
 }
 
+/// What a run of changes takes.
+#[derive(Debug, Args)]
+pub struct ChurnArgs {
+    /// The server's binary.
+    #[arg(long)]
+    pub binary: PathBuf,
+    /// Further flag for the server; may be repeated.
+    #[arg(long, allow_hyphen_values = true)]
+    pub server_arg: Vec<String>,
+    /// Clients, each with one put under way and a connection of its own, which goes to another member when one fails.
+    #[arg(long, default_value_t = 50, value_parser = positive)]
+    pub clients: usize,
+    /// Transfers of leadership.
+    #[arg(long, default_value_t = 20, value_parser = positive)]
+    pub transfers: usize,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 256)]
+    pub val_size: usize,
+    /// How many different keys.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub key_space: u64,
+    /// Length of the measurements in which nothing happens.
+    #[arg(long, value_parser = duration, default_value = "5s")]
+    pub duration: Duration,
+    /// Between two events of one kind.
+    #[arg(long, value_parser = duration, default_value = "500ms")]
+    pub pause: Duration,
+    /// Leave out the loss of disks: a server may have no way back from it as the same member.
+    #[arg(long)]
+    pub keep_disks: bool,
+    /// Start of all randomness.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Processor for the members.
+    #[arg(long, default_value_t = 0)]
+    pub server_core: usize,
+    /// Processor for the generator.
+    #[arg(long, default_value_t = 1)]
+    pub load_core: usize,
+    /// Where the data directories are made [default: the system's directory for temporary files].
+    #[arg(long)]
+    pub work_dir: Option<PathBuf>,
+    /// Form of the result.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
 /// How a result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -345,7 +394,7 @@ impl Command {
                     serializable: *serializable,
                 },
             ),
-            Self::Compare(_) | Self::CatchUp(_) => return None,
+            Self::Compare(_) | Self::CatchUp(_) | Self::Churn(_) => return None,
         })
     }
 }

@@ -11,10 +11,12 @@
 //! - `tally`, [`report`], [`process`]: latencies, the closing table, the server's processor time and memory.
 //! - `cluster`: servers of the generator's own, one member or several.
 //! - [`catch_up`]: what it costs the writers that a member comes back.
+//! - [`churn`]: what changes of the cluster cost the writers.
 //! - [`compare`]: two servers in turns under the same loads.
 
 pub mod args;
 pub mod catch_up;
+pub mod churn;
 pub mod cluster;
 pub mod compare;
 mod error;

@@ -123,6 +123,11 @@ impl Budget {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the phase was ended before its limit.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
     /// The number of the next operation, or none at the end.
     pub(crate) fn take(&self) -> Option<u64> {
         if self.stopped.load(Ordering::Relaxed) {

@@ -3,8 +3,9 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use benches::args::{CatchUpArgs, Cli, Command, CompareArgs, Output, RunArgs};
+use benches::args::{CatchUpArgs, ChurnArgs, Cli, Command, CompareArgs, Output, RunArgs};
 use benches::catch_up;
+use benches::churn;
 use benches::compare::{self, Plan};
 use benches::spec::Kind;
 use benches::{Error, run};
@@ -37,6 +38,7 @@ async fn execute(command: &Command) -> Result<ExitCode, Error> {
     match command {
         Command::Compare(args) => compared(args).await,
         Command::CatchUp(args) => caught_up(args).await,
+        Command::Churn(args) => churned(args).await,
         loads => match loads.run() {
             Some((args, kind)) => measured(args, kind).await,
             None => Ok(ExitCode::SUCCESS),
@@ -95,6 +97,24 @@ async fn caught_up(args: &CatchUpArgs) -> Result<ExitCode, Error> {
         eprintln!("load: {failure}");
     }
     Ok(if outcome.failures.is_empty() && outcome.members_agree() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Fails where a chapter is missing or the members differ, after printing what there is.
+async fn churned(args: &ChurnArgs) -> Result<ExitCode, Error> {
+    let outcome = churn::run(&churn::Plan::new(args)?).await?;
+    print(&match args.output {
+        Output::Json => json(&outcome),
+        Output::Table => outcome.text(false),
+        Output::Markdown => outcome.text(true),
+    })?;
+    for failure in &outcome.failures {
+        eprintln!("load: {failure}");
+    }
+    Ok(if outcome.failures.is_empty() && outcome.members_agree {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

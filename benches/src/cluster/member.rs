@@ -60,6 +60,18 @@ impl Process {
         self.child.id()
     }
 
+    /// Asks it to end in an orderly way.
+    pub(super) fn terminate(&self) -> Result<(), Error> {
+        let asked = rustix::process::kill_process(
+            rustix::process::Pid::from_child(&self.child),
+            rustix::process::Signal::TERM,
+        );
+        asked.map_err(|source| Error::System {
+            what: "ask the server to end",
+            source: source.into(),
+        })
+    }
+
     /// How the process has ended, none while it runs.
     pub(super) fn ended(&mut self) -> Result<Option<String>, Error> {
         let ended = self.child.try_wait().map_err(|source| Error::System {
@@ -153,13 +165,13 @@ pub(super) async fn replace(endpoint: &Endpoint, peer_url: &str) -> Result<(), E
     }
 }
 
-async fn maintenance(endpoint: &Endpoint) -> Result<MaintenanceClient<Channel>, Error> {
+pub(super) async fn maintenance(endpoint: &Endpoint) -> Result<MaintenanceClient<Channel>, Error> {
     let channel = Channel::connect(endpoint).await?;
     let origin = channel.origin();
     Ok(MaintenanceClient::with_origin(channel, origin))
 }
 
-fn failed(what: &'static str) -> impl FnOnce(Status) -> Error {
+pub(super) fn failed(what: &'static str) -> impl FnOnce(Status) -> Error {
     move |status| Error::Prepare {
         what,
         status: Box::new(status),

@@ -6,6 +6,7 @@
 //! wait for each other for seconds. A member's seat (name, ports, directory) outlives its process, so that a member can be ended and
 //! come back.
 
+mod change;
 mod member;
 
 use std::ffi::{OsStr, OsString};
@@ -86,6 +87,8 @@ struct Seat {
     name: String,
     client_port: u16,
     peer_port: u16,
+    /// Whether the cluster has it: else it is yet to come, or gone for good.
+    is_member: bool,
 }
 
 impl Cluster {
@@ -283,10 +286,11 @@ impl Seat {
 fn arguments(seats: &[Seat], own: usize, data_dir: &OsStr, state: ClusterState) -> Vec<OsString> {
     let seat = &seats[own];
     let (client, peer) = (seat.client_url(), seat.peer_url());
-    let founders = seats
+    let members = seats
         .iter()
+        .filter(|seat| seat.is_member)
         .map(|seat| format!("{}={}", seat.name, seat.peer_url()));
-    let cluster = founders.collect::<Vec<_>>().join(",");
+    let cluster = members.collect::<Vec<_>>().join(",");
     let state = match state {
         ClusterState::New => "new",
         ClusterState::Existing => "existing",
@@ -331,8 +335,19 @@ fn seats(size: usize) -> Result<Vec<Seat>, Error> {
         name: format!("bench{number}"),
         client_port: ports[0],
         peer_port: ports[1],
+        is_member: true,
     });
     Ok(seats.collect())
+}
+
+/// One more seat, for whoever is to come.
+fn new_seat(present: usize) -> Result<Seat, Error> {
+    let seat = seats(1)?.remove(0);
+    Ok(Seat {
+        name: format!("bench{}", present + 1),
+        is_member: false,
+        ..seat
+    })
 }
 
 #[cfg(test)]
@@ -353,6 +368,7 @@ mod tests {
             name: format!("bench{number}"),
             client_port: 2 * number,
             peer_port: 2 * number + 1,
+            is_member: true,
         }
     }
 
@@ -379,7 +395,9 @@ mod tests {
 
     #[test]
     fn a_member_is_told_all_peers_and_only_its_own_clients() {
-        let seats = [seat(1), seat(2), seat(3)];
+        let mut gone = seat(4);
+        gone.is_member = false;
+        let seats = [seat(1), seat(2), seat(3), gone];
         let line = arguments(&seats, 1, OsStr::new("/d"), ClusterState::Existing).join(OsStr::new(" "));
         let line = line.into_string().unwrap();
         assert!(line.starts_with("--name bench2 "), "{line}");
