@@ -50,6 +50,7 @@ with_both_versions! {
     every_option_and_format,
     locks_and_elections,
     members_of_three,
+    members_that_come_and_go,
     space_alarm,
     snapshot,
     mirror,
@@ -178,6 +179,29 @@ async fn members_of_three(test: &str, programs: &Programs) {
         &words,
         &[include_str!("etcdctl_three_members.txt")],
     );
+}
+
+async fn members_that_come_and_go(test: &str, programs: &Programs) {
+    let server = Server::start();
+    let client = server.client().await;
+    let own = format!("{:x}", header_member(&client).await);
+    let words = [
+        ("ENDPOINT", address(&server)),
+        ("PEER", server.peer_url()),
+        ("MEMBER", own),
+    ];
+    let words = words.each_ref().map(|(name, value)| (*name, value.as_str()));
+    run(
+        test,
+        programs,
+        &words,
+        &[include_str!("etcdctl_changing_members.txt")],
+    );
+}
+
+async fn header_member(client: &Client) -> u64 {
+    let header = client.range(get("members")).await.header;
+    header.expect("the answer has a header").member_id
 }
 
 fn all_endpoints(cluster: &Cluster, members: &[usize]) -> String {

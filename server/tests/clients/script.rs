@@ -242,6 +242,14 @@ impl Session {
             self.words
                 .insert(format!("{{LEASE{}}}", self.leases), id.to_owned());
         }
+        if let Some(rest) = stdout.strip_prefix("Member ")
+            && let Some((id, rest)) = rest.split_once(" added ")
+            && let Some((_, rest)) = rest.split_once("to cluster ")
+        {
+            let cluster = rest.split_whitespace().next().unwrap_or_default();
+            self.words.insert("{ADDED}".to_owned(), id.to_owned());
+            self.words.insert("{CLUSTER}".to_owned(), cluster.to_owned());
+        }
         if let Some((id, _)) = stdout.split_once(", started, ") {
             self.words.insert("{MEMBER}".to_owned(), id.to_owned());
         }
