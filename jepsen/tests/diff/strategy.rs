@@ -449,6 +449,32 @@ fn member() -> BoxedStrategy<Member> {
     prop_oneof![4 => Just(Member::Own), 1 => select(vec![0, 77]).prop_map(Member::Id)].boxed()
 }
 
+/// Changes of the membership that are refused: the cluster is to stay what it is.
+fn membership() -> impl Strategy<Value = Step> {
+    let nobody = || select(vec![0, 77, u64::MAX]).prop_map(Member::Id);
+    let texts = |urls: &[&str]| urls.iter().map(|&url| url.to_owned()).collect::<Vec<_>>();
+    let urls = move || {
+        select(vec![
+            texts(&[]),
+            texts(&[""]),
+            texts(&["12"]),
+            texts(&["127.0.0.1:12"]),
+            texts(&["ftp://127.0.0.1:12"]),
+            texts(&["http://127.0.0.1"]),
+            texts(&["http://127.0.0.1:12/"]),
+            texts(&["http://127.0.0.1:12", "https://x"]),
+            texts(&["http://127.0.0.1:12", "unix"]),
+        ])
+    };
+    prop_oneof![
+        3 => urls().prop_map(Step::MemberAdd),
+        1 => nobody().prop_map(Step::MemberRemove),
+        2 => (nobody(), urls()).prop_map(|(whom, urls)| Step::MemberUpdate(whom, urls)),
+        1 => nobody().prop_map(Step::MemberPromote),
+        1 => Just(Step::MemberPromote(Member::Own)),
+    ]
+}
+
 fn operation(baseline: bool) -> BoxedStrategy<Step> {
     // An action outside the enum ends a real etcd, and a type outside of it is kept there as if it were one.
     let alarm = (0..3i32, member(), 0..3i32).prop_map(|(action, member, alarm)| Step::Alarm {
@@ -480,6 +506,7 @@ fn operation(baseline: bool) -> BoxedStrategy<Step> {
     ];
     if baseline {
         kinds.push((2, downgrade.boxed()));
+        kinds.push((3, membership().boxed()));
     }
     Union::new_weighted(kinds).boxed()
 }
@@ -639,6 +666,12 @@ const POSTS: &[(&str, &str)] = &[
     ("/v3/lease/leases", r#"{}"#),
     ("/v3/lease/keepalive", r#"{"ID":"77"}"#),
     ("/v3/cluster/member/list", r#"{}"#),
+    ("/v3/cluster/member/add", r#"{"peerURLs":["12"]}"#),
+    ("/v3/cluster/member/add", r#"{"isLearner":true}"#),
+    ("/v3/cluster/member/remove", r#"{"ID":"77"}"#),
+    ("/v3/cluster/member/update", r#"{"ID":77,"peerURLs":["http://127.0.0.1:12"]}"#),
+    ("/v3/cluster/member/promote", r#"{"ID":"77"}"#),
+    ("/v3/cluster/member/promote", r#"{"ID":"-1"}"#),
     ("/v3/maintenance/alarm", r#"{"action":"GET"}"#),
     ("/v3/maintenance/hashkv", r#"{"revision":"0"}"#),
     ("/v3/kv/nothing", r#"{}"#),
