@@ -54,7 +54,11 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::catch().map_err(Failure::Runtime)?;
     announce(&settings);
     let listeners = Listeners::bind(&settings)?;
-    let peers = Peers::new(settings.connection.message_bytes_max, listeners.connector.clone());
+    let peers = Peers::new(
+        settings.connection.message_bytes_max,
+        listeners.connector.clone(),
+        settings.store.request_timeout(),
+    );
     let shared_store = Arc::new(OnceLock::new());
     for (listening, tls) in listeners.peer {
         let (peers, store) = (peers.clone(), shared_store.clone());
@@ -67,7 +71,11 @@ async fn start(settings: Settings) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    let store = opened?;
+    let store = opened.inspect_err(|failure| {
+        if let Failure::Open { source: OpenError::Removed { .. }, .. } = failure {
+            tell_removed();
+        }
+    })?;
     // Set once, here.
     let _ = shared_store.set(store.clone());
     attach(&peers, &store);
@@ -96,6 +104,7 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     let end = tokio::select! {
         biased;
         fatal = store.failed() => End::Fatal(fatal),
+        () = removed(&store) => End::Removed,
         ready = await_cluster(&store) => ready,
         signal = signals.next() => End::Signal(signal),
     };
@@ -106,6 +115,7 @@ async fn start(settings: Settings) -> Result<(), Failure> {
             tokio::select! {
                 signal = signals.next() => End::Signal(signal),
                 fatal = store.failed() => End::Fatal(fatal),
+                () = removed(&store) => End::Removed,
             }
         }
         end => end,
@@ -115,6 +125,11 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         End::Fatal(fatal) => Err(Failure::Fatal(fatal)),
         End::Signal(signal) => {
             tracing::info!(signal, "received signal; shutting down");
+            close(&settings, shutdown::stop(&store, &peers, stopping, signals)).await;
+            Ok(())
+        }
+        End::Removed => {
+            tell_removed();
             close(&settings, shutdown::stop(&store, &peers, stopping, signals)).await;
             Ok(())
         }
@@ -128,6 +143,23 @@ enum End {
     Never,
     Signal(&'static str),
     Fatal(String),
+    /// The member was removed from the cluster.
+    Removed,
+}
+
+/// Says in etcd's words that there is no way back.
+fn tell_removed() {
+    tracing::warn!(
+        error = "the member has been permanently removed from the cluster",
+        "server error"
+    );
+    tracing::warn!("data-dir used by this member must be removed");
+}
+
+/// Waits until the member was removed, and long enough for it to tell others of that where it led them.
+async fn removed(store: &Store) {
+    store.removed().await;
+    tokio::time::sleep(REMOVED_PAUSE).await;
 }
 
 /// Opens the store, after asking the other members where the disk is empty.
@@ -149,6 +181,7 @@ async fn open(settings: &Settings, peers: &Peers, connector: Option<&Connector>)
 /// Connects the store and the transport.
 fn attach(peers: &Peers, store: &Store) {
     let (receiver, clock) = (store.clone(), store.clone());
+    let (members, own) = (store.clone(), store.clone());
     peers.attach(Home {
         identity: Identity {
             cluster: store.cluster_id(),
@@ -156,6 +189,8 @@ fn attach(peers: &Peers, store: &Store) {
         },
         receive: Box::new(move |from, message| receiver.receive(from, message)),
         now: Box::new(move || clock.now()),
+        is_removed: Box::new(move |member| members.is_removed(member)),
+        removed: Box::new(move || own.learn_removed()),
     });
 }
 
@@ -257,3 +292,5 @@ fn notify_service_manager() {
 
 /// How long clients wait for a cluster at the start: etcd's time.
 const CLUSTER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a removed member goes on: etcd's time.
+const REMOVED_PAUSE: Duration = Duration::from_secs(1);

@@ -90,7 +90,7 @@ impl Member {
             features: Arc::new([]),
             slow_request: std::time::Duration::from_secs(1),
             backups: Backups::new(data.path(), Arc::default()),
-            peers: Peers::new(2 << 20, None),
+            peers: Peers::new(2 << 20, None, Duration::from_secs(7)),
             leaderless: leaderless_seen,
             stopping: stopping_seen.clone(),
         });

@@ -1,5 +1,5 @@
 //! The life of a cluster under load: 50 writing clients, 10 watchers and 5 readers over real processes while members
-//! are restarted, lead in turn and lose their disks.
+//! are restarted, lead in turn, lose their disks, come, learn, are promoted, go, and are replaced.
 //!
 //! Every acknowledged write is on every member with its revision, the revisions have no gap, each watcher sees every
 //! revision exactly once and in order, no linearizable read is older than what was acknowledged before it began, and
@@ -25,7 +25,7 @@ const BREATH: usize = 300;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_restart_lead_in_turn_and_lose_their_disks() {
-    let mut life = Life::begin(3).await;
+    let mut life = Life::begin(3, 0).await;
     life.roll_restart().await;
     life.move_leader(TRANSFERS).await;
     if runs_taffrail() {
@@ -35,22 +35,43 @@ async fn members_restart_lead_in_turn_and_lose_their_disks() {
     life.end().await;
 }
 
-/// A cluster with its clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_come_and_go() {
+    let mut life = Life::begin(1, 5).await;
+    life.grow("grow 1 to 3", [Role::Voter, Role::Learner]).await;
+    life.grow("grow 3 to 5", [Role::Learner, Role::Voter]).await;
+    life.shrink().await;
+    life.replace().await;
+    life.end().await;
+}
+
+/// As what a member comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Voter,
+    /// It is promoted as soon as it can be.
+    Learner,
+}
+
+/// A cluster with its clients, and servers that are no members yet.
 struct Life {
     cluster: Cluster,
     crowd: Crowd,
+    spare: Vec<Server>,
     /// What was done, with the writes and the time that it took.
     chapters: Vec<(&'static str, usize, Duration)>,
 }
 
 impl Life {
-    async fn begin(members: usize) -> Life {
+    async fn begin(members: usize, spare: usize) -> Life {
         let cluster = Cluster::start(members).await;
+        let spare: Vec<Server> = (0..spare).map(|_| Server::prepared(&[])).collect();
         let founders = cluster.members().map(|member| cluster.server(member).endpoint());
-        let endpoints: Vec<String> = founders.collect();
+        let endpoints: Vec<String> = founders.chain(spare.iter().map(Server::endpoint)).collect();
         let mut life = Life {
             crowd: Crowd::start(&SIZE, &endpoints),
             cluster,
+            spare,
             chapters: Vec::new(),
         };
         let chapter = life.open("at rest");
@@ -102,6 +123,55 @@ impl Life {
         self.close(chapter).await;
     }
 
+    /// Adds members, one through the leader and the next through another one.
+    async fn grow(&mut self, name: &'static str, roles: [Role; 2]) {
+        let chapter = self.open(name);
+        for (number, role) in roles.into_iter().enumerate() {
+            let leader = self.cluster.leader().await;
+            let members = self.cluster.members().len();
+            self.join((leader + number) % members, role).await;
+        }
+        self.close(chapter).await;
+    }
+
+    async fn join(&mut self, through: usize, role: Role) {
+        let server = self.spare.pop().expect("enough servers were prepared");
+        let place = self.cluster.grow(through, server, role == Role::Learner).await;
+        if role == Role::Learner {
+            self.cluster.promote(through, place).await;
+        }
+        self.crowd.get_on(BREATH).await;
+        self.crowd.audit(self.cluster.client(place)).await;
+    }
+
+    /// Removes the leader, and then a member that does not lead.
+    async fn shrink(&mut self) {
+        let chapter = self.open("shrink 5 to 3");
+        let leader = self.cluster.leader().await;
+        let follower = self.cluster.others(leader)[0];
+        self.leave(follower, leader).await;
+        let leader = self.cluster.leader().await;
+        let follower = self.cluster.others(leader)[0];
+        self.leave(leader, follower).await;
+        self.close(chapter).await;
+    }
+
+    async fn leave(&mut self, through: usize, member: usize) {
+        let (_, status) = self.cluster.shrink(through, member).await;
+        assert!(status.success(), "{status}");
+        self.crowd.get_on(BREATH).await;
+    }
+
+    /// Removes the leader by its own hand and adds a new member in its place.
+    async fn replace(&mut self) {
+        let chapter = self.open("replace a member");
+        let leader = self.cluster.leader().await;
+        self.leave(leader, leader).await;
+        let leader = self.cluster.leader().await;
+        self.join(leader, Role::Learner).await;
+        self.close(chapter).await;
+    }
+
     fn open(&self, name: &'static str) -> (&'static str, usize, Instant) {
         (name, self.crowd.writes(), Instant::now())
     }
@@ -117,6 +187,7 @@ impl Life {
 
     async fn end(self) {
         self.cluster.leader().await;
+        assert_eq!(self.cluster.members().len(), 3);
         let clients: Vec<Client> = self
             .cluster
             .members()

@@ -118,6 +118,7 @@ pub(super) fn store(
     timing: Timing,
     cluster: Members,
     advertised: &Advertised,
+    learners_max: usize,
 ) -> Result<store::Settings, Refusal> {
     let name = raw.get("name").to_owned();
     // The same addresses, but as the whole cluster writes them: ids are made from the text.
@@ -132,6 +133,9 @@ pub(super) fn store(
         },
         initial_advertise_peer_urls: own_peer_urls,
         advertise_client_urls: url::texts(&advertised.client),
+        strict_reconfig_check: raw.flag("strict-reconfig-check"),
+        learners_max,
+        auto_promote: raw.flag("learner-auto-promote"),
         heartbeat: timing.heartbeat,
         election: timing.election,
         election_tick_advance: raw.flag("initial-election-tick-advance"),

@@ -75,12 +75,6 @@ pub(crate) struct Settings {
     pub(crate) metrics_extensive: bool,
     /// Name, stage and state of every feature gate.
     pub(crate) feature_gates: Vec<(&'static str, &'static str, bool)>,
-    /// Whether changes of membership that endanger the quorum are refused.
-    #[allow(dead_code, reason = "membership does not change yet")]
-    pub(crate) strict_reconfig_check: bool,
-    /// Most learners in the cluster.
-    #[allow(dead_code, reason = "there are no learners yet")]
-    pub(crate) learners_max: usize,
     /// The log.
     pub(crate) log: LogSettings,
     /// What the user should know before the start.
@@ -149,7 +143,7 @@ impl Settings {
         member::skip_defragmentation(raw);
         member::check_token(raw)?;
         member::check_unsupported(raw)?;
-        let store = member::store(raw, timing, cluster, &advertised)?;
+        let store = member::store(raw, timing, cluster, &advertised, learners_max)?;
         let summary = summary::fields(raw, &store, &gates);
         Ok(Settings {
             connection: serving::connection(raw, store.max_request_bytes),
@@ -172,8 +166,6 @@ impl Settings {
             },
             metrics_extensive: raw.get("metrics") == "extensive",
             feature_gates: gates.list(),
-            strict_reconfig_check: raw.flag("strict-reconfig-check"),
-            learners_max,
             log: log.clone(),
             warnings: std::mem::take(&mut raw.notices),
             summary,

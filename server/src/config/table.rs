@@ -303,6 +303,7 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         live("warning-apply-duration", "100ms", Kind::Duration, "A request applied more slowly is logged."),
         live("bootstrap-defrag-threshold-megabytes", "0", Kind::Unsigned, "Accepted without effect: there is nothing to defragment at the start."),
         live("max-learners", "1", Kind::Signed, "Most learners in the cluster."),
+        live("learner-auto-promote", "false", Kind::Bool, "As the leader, make a voter of a learner as soon as it has caught up; not in etcd."),
         inert("compaction-sleep-interval", "10ms", Kind::Duration, "Pause between the steps of a compaction."),
         inert("downgrade-check-time", "5s", Kind::Duration, "Interval of looks at a downgrade under way."),
         live("snapshot-catchup-entries", "5000", Kind::Unsigned, "Entries kept in memory for slow followers after a snapshot."),

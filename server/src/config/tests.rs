@@ -150,7 +150,8 @@ fn a_range_of_settings_reaches_its_owners() {
     );
     assert_eq!(settings.slow.apply, Duration::from_secs(1));
     assert_eq!(settings.connection.ping_min_interval, Duration::from_secs(300));
-    assert_eq!(settings.learners_max, 3);
+    assert_eq!(settings.store.learners_max, 3);
+    assert!(settings.store.strict_reconfig_check && !settings.store.auto_promote);
     assert_eq!(settings.summary["feature-gates"], "LeaseCheckpoint=true");
 }
 

@@ -1,4 +1,4 @@
-//! `member list`, `endpoint status`, `endpoint health`, `endpoint hashkv`, `alarm` and `defrag`.
+//! `endpoint status`, `endpoint health`, `endpoint hashkv`, `alarm` and `defrag`.
 
 use std::time::{Duration, Instant};
 
@@ -6,108 +6,17 @@ use bytes::Bytes;
 use clap::ArgMatches;
 use futures_util::future::join_all;
 use proto::etcdserverpb::alarm_request::AlarmAction;
-use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, HashKvRequest, HashKvResponse, Member,
-    MemberListRequest, MemberListResponse, RangeRequest, StatusRequest, StatusResponse,
+    AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, HashKvRequest, HashKvResponse, RangeRequest,
+    StatusRequest, StatusResponse,
 };
 
 use super::json::{self, Object};
 use super::print::{Format, Printer, print, print_line};
 use super::session::Session;
-use super::{Failure, line, text};
-
-pub(super) async fn member_list(
-    session: &Session,
-    printer: &Printer,
-    matches: &ArgMatches,
-) -> Result<(), Failure> {
-    let list = matches
-        .subcommand_matches("member")
-        .and_then(|matches| matches.subcommand_matches("list"));
-    let linearizable = match list.map_or("l", |matches| line::text_of(matches, "consistency")) {
-        "l" => true,
-        "s" => false,
-        other => return Err(Failure::Feature(format!("unknown consistency flag {other:?}"))),
-    };
-    let answer = members(session, linearizable).await?;
-    match printer.format {
-        Format::Json => {
-            let members = answer
-                .members
-                .iter()
-                .map(|member| printer.member_json().member(member));
-            print_line(
-                &printer
-                    .member_json()
-                    .answer(answer.header)
-                    .list("members", members)
-                    .end(),
-            );
-        }
-        Format::Fields => {
-            print(&printer.header_fields(answer.header));
-            for member in &answer.members {
-                print(&member_fields(printer, member));
-            }
-        }
-        Format::Simple => {
-            for member in &answer.members {
-                print_line(&member_cells(member).join(", "));
-            }
-        }
-        Format::Table => {
-            let rows: Vec<_> = answer.members.iter().map(member_cells).collect();
-            print(&text::table(
-                &["ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER"],
-                &rows,
-            ));
-        }
-    }
-    Ok(())
-}
-
-async fn members(session: &Session, linearizable: bool) -> Result<MemberListResponse, Failure> {
-    let mut client = ClusterClient::new(session.connect().await?);
-    session
-        .call(client.member_list(MemberListRequest { linearizable }))
-        .await
-}
-
-fn member_cells(member: &Member) -> Vec<String> {
-    vec![
-        format!("{:x}", member.id),
-        if member.name.is_empty() {
-            "unstarted"
-        } else {
-            "started"
-        }
-        .to_owned(),
-        member.name.clone(),
-        member.peer_urls.join(","),
-        member.client_urls.join(","),
-        member.is_learner.to_string(),
-    ]
-}
-
-fn member_fields(printer: &Printer, member: &Member) -> String {
-    let quoted = |text: &str| text::quoted(text.as_bytes());
-    let mut lines = format!(
-        "\"ID\" : {}\n\"Name\" : {}\n",
-        printer.id(member.id),
-        quoted(&member.name)
-    );
-    for url in &member.peer_urls {
-        lines.push_str(&format!("\"PeerURL\" : {}\n", quoted(url)));
-    }
-    for url in &member.client_urls {
-        lines.push_str(&format!("\"ClientURL\" : {}\n", quoted(url)));
-    }
-    lines.push_str(&format!("\"IsLearner\" : {}\n\n", member.is_learner));
-    lines
-}
+use super::{Failure, line, member, text};
 
 pub(super) async fn endpoint(
     session: &Session,
@@ -116,7 +25,7 @@ pub(super) async fn endpoint(
 ) -> Result<(), Failure> {
     let (name, inner) = matches.subcommand().unwrap_or(("status", matches));
     let endpoints = if line::is_on(inner, "cluster") {
-        let started = members(session, true).await?.members.into_iter();
+        let started = member::members(session, true).await?.members.into_iter();
         started.flat_map(|member| member.client_urls).collect()
     } else {
         session.endpoints().to_vec()

@@ -194,6 +194,33 @@ fn member() -> Command {
                 .arg(words("member list"))
                 .arg(option("consistency", "linearizable (l) or serializable (s)").default_value("l")),
         )
+        .subcommand(
+            Command::new("add")
+                .about("Adds a member into the cluster")
+                .arg(words("member add <memberName> [options]"))
+                .arg(peer_urls())
+                .arg(switch("learner", "add it as a learner, without a vote")),
+        )
+        .subcommand(
+            Command::new("update")
+                .about("Updates a member in the cluster")
+                .arg(words("member update <memberID> [options]"))
+                .arg(peer_urls()),
+        )
+        .subcommand(
+            Command::new("remove")
+                .about("Removes a member from the cluster")
+                .arg(words("member remove <memberID>")),
+        )
+        .subcommand(
+            Command::new("promote")
+                .about("Promotes a learner of the cluster to a voting member")
+                .arg(words("member promote <memberID>")),
+        )
+}
+
+fn peer_urls() -> Arg {
+    option("peer-urls", "the member's peer URLs, separated by commas").default_value("")
 }
 
 fn endpoint() -> Command {

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `line` | the commands and their flags, for clap |
 //! | `session` | endpoints, connections, deadlines |
-//! | `kv`, `txn`, `watch`, `lease`, `cluster`, `snapshot` | the commands |
+//! | `kv`, `txn`, `watch`, `lease`, `member`, `cluster`, `snapshot` | the commands |
 //! | `print`, `json`, `text` | answers as etcdctl prints them |
 //!
 //! It imports nothing from the server but notation ([`crate::config::duration`], versions, names of codes), so it
@@ -24,6 +24,7 @@ mod json;
 mod kv;
 mod lease;
 pub(crate) mod line;
+mod member;
 mod print;
 mod session;
 mod snapshot;
@@ -129,7 +130,7 @@ async fn execute(matches: &ArgMatches, env: &[(String, String)]) -> Result<(), F
         Some(("txn", matches)) => txn::run(&session, &printer, matches).await,
         Some(("watch", matches)) => Box::pin(watch::run(&session, &printer, matches)).await,
         Some(("lease", matches)) => Box::pin(lease::run(&session, &printer, matches)).await,
-        Some(("member", _)) => cluster::member_list(&session, &printer, matches).await,
+        Some(("member", matches)) => Box::pin(member::run(&session, &printer, matches)).await,
         Some(("endpoint", matches)) => Box::pin(cluster::endpoint(&session, &printer, matches)).await,
         Some(("alarm", matches)) => cluster::alarm(&session, matches).await,
         Some(("snapshot", matches)) => Box::pin(snapshot::run(&session, matches)).await,

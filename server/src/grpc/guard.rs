@@ -1,5 +1,5 @@
-//! What ends a long-lived stream from the server's side: the stop of the process, and the loss of the leader for
-//! streams that require one.
+//! What a member refuses for what it is, and what ends a long-lived stream from the server's side: the stop of the
+//! process, and the loss of the leader for streams that require one.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,8 +9,27 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use tonic::Status;
 
+use super::rpc::Rpc;
 use super::status;
 use crate::core::{Core, raised};
+
+/// Refuses what a learner does not serve, for a member that is one. Whether it serves a Range depends on its message:
+/// see [`serves_read`].
+pub(super) fn serves(core: &Core, rpc: Rpc) -> Result<(), Status> {
+    let always = matches!(rpc, Rpc::Status | Rpc::Range | Rpc::Snapshot);
+    match !always && core.store.is_learner() {
+        true => Err(status::not_supported_for_learner()),
+        false => Ok(()),
+    }
+}
+
+/// The same for a Range: a learner reads only what it has.
+pub(super) fn serves_read(core: &Core, serializable: bool) -> Result<(), Status> {
+    match !serializable && core.store.is_learner() {
+        true => Err(status::not_supported_for_learner()),
+        false => Ok(()),
+    }
+}
 
 /// A stream that the server may end.
 pub(super) struct Guarded<S> {

@@ -13,13 +13,14 @@ use proto::mvccpb::KeyValue;
 
 use super::meter::RequestBody;
 use super::rpc::Rpc;
-use super::{Answering, answer, large_answer, server_stream, status, unary};
+use super::{Answering, answer, guard, large_answer, server_stream, status, unary};
 use crate::core::Core;
 
 pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
     let store = &core.store;
     match rpc {
         Rpc::Range => unary(core, request, move |q: RangeRequest| async move {
+            guard::serves_read(core, q.serializable)?;
             if !q.range_end.is_empty() {
                 core.answers.room().await?;
             }

@@ -71,7 +71,7 @@ async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<Answer
     };
     let call = Call::start(core.shard.clone(), rpc);
     let (_, _, kind) = rpc.names();
-    if let Err(refusal) = gate(&core, kind, request.headers()) {
+    if let Err(refusal) = gate(&core, rpc, kind, request.headers()) {
         return finish(refusal.into_http(), call);
     }
     let backlog = (kind != Kind::BidiStream).then(|| core.requests.clone());
@@ -91,7 +91,9 @@ fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering
         | Rpc::LeaseKeepAlive
         | Rpc::LeaseTimeToLive
         | Rpc::LeaseLeases => lease::serve(core, rpc, request),
-        Rpc::MemberList => cluster::serve(core, request),
+        Rpc::MemberAdd | Rpc::MemberRemove | Rpc::MemberUpdate | Rpc::MemberList | Rpc::MemberPromote => {
+            cluster::serve(core, rpc, request)
+        }
         Rpc::Alarm
         | Rpc::Status
         | Rpc::Defragment
@@ -112,7 +114,8 @@ fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering
 }
 
 /// What is judged before the arguments are read.
-fn gate(core: &Core, kind: Kind, headers: &HeaderMap) -> Result<(), Status> {
+fn gate(core: &Core, rpc: Rpc, kind: Kind, headers: &HeaderMap) -> Result<(), Status> {
+    guard::serves(core, rpc)?;
     let version = headers.get("client-api-version");
     let version = version.map(|version| std::str::from_utf8(version.as_bytes()));
     let Ok(version) = version.transpose() else {

@@ -12,11 +12,20 @@ use crate::concurrency::Failure;
 
 /// The status of a failed call of the store.
 pub(crate) fn of(error: &Error) -> Status {
-    let (code, text) = match error {
+    let (code, text) = code_and_text(error);
+    Status::new(code, text)
+}
+
+/// The text of a failed call of the store.
+pub(crate) fn text(error: &Error) -> &'static str {
+    code_and_text(error).1
+}
+
+fn code_and_text(error: &Error) -> (Code, &'static str) {
+    match error {
         Error::Request(error) => of_request(error),
         Error::Unavailable(error) => of_unavailable(error),
-    };
-    Status::new(code, text)
+    }
 }
 
 fn of_request(error: &RequestError) -> (Code, &'static str) {
@@ -69,16 +78,13 @@ fn of_request(error: &RequestError) -> (Code, &'static str) {
             Code::FailedPrecondition,
             "etcdserver: too many learner members in cluster",
         ),
-        // Real servers send this one without a code.
+        // The code is lost in etcd too.
         RequestError::MemberNotEnoughStarted => (
             Code::Unknown,
             "etcdserver: re-configuration failed due to not enough started members",
         ),
         RequestError::ClusterUnhealthy => (Code::Unavailable, "etcdserver: unhealthy cluster"),
-        RequestError::NotSupportedForLearner => (
-            Code::FailedPrecondition,
-            "etcdserver: rpc not supported for learner",
-        ),
+        RequestError::NotSupportedForLearner => (Code::FailedPrecondition, NOT_FOR_LEARNER),
         RequestError::DowngradeFormat => (
             Code::InvalidArgument,
             "etcdserver: wrong downgrade target version format",
@@ -143,6 +149,11 @@ pub(crate) fn of_concurrency(failure: &Failure) -> Status {
         Code::DeadlineExceeded => status,
         _ => Status::new(Code::Unknown, status.message()),
     }
+}
+
+/// A learner serves hardly anything.
+pub(crate) fn not_supported_for_learner() -> Status {
+    Status::new(Code::FailedPrecondition, NOT_FOR_LEARNER)
 }
 
 /// This member knows no leader and the caller asked to be told.
@@ -214,6 +225,7 @@ pub(crate) fn translate(status: Status) -> Status {
 }
 
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+const NOT_FOR_LEARNER: &str = "etcdserver: rpc not supported for learner";
 const NO_LEADER: &str = "etcdserver: no leader";
 const STOPPED: &str = "etcdserver: server stopped";
 
@@ -230,7 +242,57 @@ mod tests {
             ResourceExhausted, Unimplemented, Unknown,
         };
         let id = LeaseId(7);
-        let requests: [(RequestError, Code, &str); 23] = [
+        let requests: [(RequestError, Code, &str); 33] = [
+            (
+                RequestError::MemberIdExists,
+                FailedPrecondition,
+                "etcdserver: member ID already exist",
+            ),
+            (
+                RequestError::PeerUrlExists,
+                FailedPrecondition,
+                "etcdserver: Peer URLs already exists",
+            ),
+            (
+                RequestError::MemberBadUrls,
+                InvalidArgument,
+                "etcdserver: given member URLs are invalid",
+            ),
+            (
+                RequestError::MemberNotFound,
+                NotFound,
+                "etcdserver: member not found",
+            ),
+            (
+                RequestError::MemberNotLearner,
+                FailedPrecondition,
+                "etcdserver: can only promote a learner member",
+            ),
+            (
+                RequestError::LearnerNotReady,
+                FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            (
+                RequestError::TooManyLearners,
+                FailedPrecondition,
+                "etcdserver: too many learner members in cluster",
+            ),
+            (
+                RequestError::MemberNotEnoughStarted,
+                Unknown,
+                "etcdserver: re-configuration failed due to not enough started members",
+            ),
+            (
+                RequestError::ClusterUnhealthy,
+                Code::Unavailable,
+                "etcdserver: unhealthy cluster",
+            ),
+            (
+                RequestError::NotSupportedForLearner,
+                FailedPrecondition,
+                "etcdserver: rpc not supported for learner",
+            ),
             (
                 RequestError::EmptyKey,
                 InvalidArgument,

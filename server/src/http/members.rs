@@ -1,15 +1,17 @@
-//! The pages of the peer port, for tools and for members that join.
+//! The pages of the peer port, for tools, for members that join, and for those that ask the leader to promote a learner.
 
-use ::http::{HeaderValue, Method, Request, StatusCode};
+use ::http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::Serialize;
 use store::Store;
+use store::error::{Error, RequestError};
+use store::types::MemberId;
 
 use super::{Page, method_not_allowed, not_found, page, path, plain, redirect, version};
 use crate::grpc::status;
-use crate::peer::CLUSTER;
+use crate::peer::{CLUSTER, Peers, promote};
 
 /// Answers one request to the peer port; there may be no store yet.
-pub(crate) async fn serve_peer<B>(store: Option<&Store>, request: &Request<B>) -> Page {
+pub(crate) async fn serve_peer<B>(store: Option<&Store>, peers: &Peers, request: &Request<B>) -> Page {
     let path = path::decoded(request.uri().path());
     let clean = path::cleaned(&path);
     if clean != path {
@@ -19,12 +21,29 @@ pub(crate) async fn serve_peer<B>(store: Option<&Store>, request: &Request<B>) -
         ("/version" | "/members", _) if request.method() != Method::GET => method_not_allowed(),
         ("/version", _) => version::page(store),
         ("/members", Some(store)) => members(store).await,
-        ("/members", None) => plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the member is starting\n".to_owned(),
-        ),
-        _ => not_found(),
+        ("/members", None) => starting(),
+        (path, store) => match (path.strip_prefix(promote::PATH), store) {
+            (Some(_), _) if request.method() != Method::POST => post_only(),
+            (Some(id), Some(store)) => promotion(store, peers, id).await,
+            (Some(_), None) => starting(),
+            (None, _) => not_found(),
+        },
     }
+}
+
+fn starting() -> Page {
+    plain(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the member is starting\n".to_owned(),
+    )
+}
+
+fn post_only() -> Page {
+    let mut answer = method_not_allowed();
+    answer
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("POST"));
+    answer
 }
 
 /// A member as etcd writes it: what is empty is left out.
@@ -50,6 +69,38 @@ async fn members(store: &Store) -> Page {
             return plain(StatusCode::SERVICE_UNAVAILABLE, text);
         }
     };
+    listed(store, list)
+}
+
+/// Promotes the learner of this id, in decimal, and answers with the members.
+async fn promotion(store: &Store, peers: &Peers, id: &str) -> Page {
+    let Ok(number) = id.parse() else {
+        let text = format!("member {id} not found in cluster\n");
+        return of_cluster(store, plain(StatusCode::NOT_FOUND, text));
+    };
+    let error = match promote::promote(store, peers, MemberId(number)).await {
+        Ok(members) => return listed(store, members),
+        Err(error) => error,
+    };
+    let reason = promote::reason(&error);
+    tracing::warn!(member_id = %MemberId(number), error = reason, "failed to promote a member");
+    let refuse = |status| plain(status, format!("{reason}\n"));
+    let answer = match error {
+        Error::Request(RequestError::MemberNotFound) => refuse(StatusCode::NOT_FOUND),
+        Error::Request(RequestError::MemberNotLearner | RequestError::LearnerNotReady) => {
+            refuse(StatusCode::PRECONDITION_FAILED)
+        }
+        _ => {
+            let mut answer = page("application/json", "{\"message\":\"Internal Server Error\"}");
+            *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            answer
+        }
+    };
+    of_cluster(store, answer)
+}
+
+/// A list of members as a page.
+fn listed(store: &Store, list: Vec<proto::etcdserverpb::Member>) -> Page {
     let members: Vec<Member> = list
         .into_iter()
         .map(|member| Member {
@@ -60,10 +111,15 @@ async fn members(store: &Store) -> Page {
             client_urls: member.client_urls,
         })
         .collect();
-    let mut answer = match serde_json::to_string(&members) {
+    let answer = match serde_json::to_string(&members) {
         Ok(text) => page("application/json", format!("{text}\n")),
         Err(error) => return plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     };
+    of_cluster(store, answer)
+}
+
+/// The answer with the cluster's id.
+fn of_cluster(store: &Store, mut answer: Page) -> Page {
     if let Ok(id) = HeaderValue::from_str(&store.cluster_id().to_string()) {
         answer.headers_mut().insert(CLUSTER, id);
     }

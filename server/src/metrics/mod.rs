@@ -30,14 +30,17 @@
 //! - `etcd_server_request_duration_seconds` and `etcd_server_proposals_failed_total` tell of clients' requests, not of what
 //!   the leader proposes by itself; `success` is false where a request was not carried out, not where it was refused.
 //! - `etcd_server_go_version` says that there is none.
-//! - `etcd_debugging_auth_revision` is that of an auth store which was never changed, `etcd_server_learner_promote_successes`
-//!   that of a member that promoted none: this server cannot do either yet.
+//! - `etcd_debugging_auth_revision` is that of an auth store which was never changed: this server has none yet.
+//! - `etcd_server_learner_promote_...` tell of promotions that were asked for, not of those that the leader makes by itself.
 //!
 //! Left out: `go_*`, `etcd_snap_*`, `etcd_debugging_store_*` and `etcd_grpc_proxy_*`, which tell of parts that are not here.
 //! Names that begin with `taffrail_` are ours.
 
+use prometheus::proto::MetricType;
+
 use crate::config::{ETCD_VERSION, TAFFRAIL_VERSION};
 use crate::core::Core;
+use crate::peer::promote::Promotions;
 
 mod counts;
 mod durations;
@@ -66,9 +69,27 @@ pub(crate) fn page(core: &Core) -> String {
     network::add(&mut page, &core.peers, &metrics);
     rpcs::add(&mut page, core);
     core.health.add_to(&mut page);
+    add_promotions(&mut page, core.peers.promotions());
     process::add(&mut page);
     add_versions(&mut page);
     page.text()
+}
+
+fn add_promotions(page: &mut Page, promotions: &Promotions) {
+    page.counter(
+        "etcd_server_learner_promote_successes",
+        "The total number of successful learner promotions while this member is leader.",
+        promotions.successes(),
+    );
+    let mut failures = page.family(
+        "etcd_server_learner_promote_failures",
+        "The total number of failed learner promotions (likely learner not ready) while this member is leader.",
+        MetricType::COUNTER,
+    );
+    for (reason, count) in promotions.failures() {
+        failures.add(&[("Reason", reason)], count);
+    }
+    page.push_if_any(failures);
 }
 
 fn add_versions(page: &mut Page) {

@@ -215,11 +215,6 @@ const COUNTERS: &[Row<u64>] = &[
         |m| m.slow_applies,
     ),
     (
-        "etcd_server_learner_promote_successes",
-        "The total number of successful learner promotions while this member is leader.",
-        |_| LEARNERS_PROMOTED,
-    ),
-    (
         "etcd_debugging_mvcc_db_compaction_keys_total",
         "Total number of db keys compacted.",
         |m| m.compacted_revisions,
@@ -273,5 +268,3 @@ const COUNTERS: &[Row<u64>] = &[
 
 /// The revision of an auth store that was never changed.
 const AUTH_REVISION: f64 = 1.0;
-/// Learners cannot be promoted yet.
-const LEARNERS_PROMOTED: u64 = 0;

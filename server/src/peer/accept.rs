@@ -86,7 +86,7 @@ async fn connection(stream: Stream, peers: Peers, store: Arc<OnceLock<Store>>) {
             let answer = match handshake::class(request.uri().path()) {
                 Some(class) if request.method() == Method::GET => upgrade(&peers, class, &mut request),
                 Some(_) => pages::method_not_allowed(),
-                None => pages::serve_peer(store.get(), &request).await,
+                None => pages::serve_peer(store.get(), &peers, &request).await,
             };
             Ok::<_, Infallible>(answer)
         }
@@ -121,7 +121,11 @@ fn upgrade(peers: &Peers, class: Class, request: &mut Request<Body>) -> Response
             {
                 tracing::warn!(from, reason = %refusal, "refused a connection of another member");
             }
-            pages::plain(refusal.status, format!("{}\n", refusal.text))
+            let mut answer = pages::plain(refusal.status, format!("{}\n", refusal.text));
+            if let Some(own) = peers.identity() {
+                handshake::refuse(answer.headers_mut(), own);
+            }
+            answer
         }
     }
 }
@@ -135,7 +139,10 @@ fn admit(shared: &Shared, request: &Request<Body>) -> Result<Arc<Peer>, (Refusal
     };
     let from = handshake::judge_request(request.headers(), home.identity).map_err(with_sender)?;
     let peer = shared.peers.read().get(&from).cloned();
-    peer.ok_or_else(|| with_sender(handshake::unknown_sender()))
+    peer.ok_or_else(|| match (home.is_removed)(from) {
+        true => with_sender(handshake::removed_sender()),
+        false => with_sender(handshake::unknown_sender()),
+    })
 }
 
 /// Reads a peer's messages until its connection ends.

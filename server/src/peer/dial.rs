@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming as Body;
 use hyper::client::conn::http1;
@@ -47,6 +47,11 @@ pub(crate) enum DialError {
 }
 
 impl DialError {
+    /// Whether the peer knows that this member was removed from the cluster.
+    pub(super) fn is_removed(&self) -> bool {
+        matches!(self, DialError::Refused(refusal) if refusal.status == StatusCode::GONE)
+    }
+
     /// Whether the peer is there, but its store is not open yet.
     pub(super) fn is_starting(&self) -> bool {
         matches!(self, DialError::Refused(refusal) if refusal.status == StatusCode::SERVICE_UNAVAILABLE)
@@ -93,7 +98,28 @@ pub(super) async fn page(
     path: &str,
     time: Duration,
 ) -> Result<Response<Bytes>, DialError> {
+    call(Method::GET, url, tls, path, time).await
+}
+
+/// Asks the peer at `url` to do what `path` names, within `time`.
+pub(super) async fn post(
+    url: &Url,
+    tls: Option<&Connector>,
+    path: &str,
+    time: Duration,
+) -> Result<Response<Bytes>, DialError> {
+    call(Method::POST, url, tls, path, time).await
+}
+
+async fn call(
+    method: Method,
+    url: &Url,
+    tls: Option<&Connector>,
+    path: &str,
+    time: Duration,
+) -> Result<Response<Bytes>, DialError> {
     let request = Request::builder()
+        .method(method)
         .uri(path)
         .header(http::header::HOST, url.authority())
         .body(String::new())?;

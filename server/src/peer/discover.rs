@@ -181,7 +181,13 @@ async fn ask(url: &Url, tls: Option<&Connector>, time: Duration) -> Result<Optio
 fn parse(answer: &Response<Bytes>) -> Option<Cluster> {
     let id = answer.headers().get(CLUSTER)?.to_str().ok()?;
     let id = ClusterId(u64::from_str_radix(id, 16).ok()?);
-    let page: serde_json::Value = serde_json::from_slice(answer.body()).ok()?;
+    let members = parse_members(answer.body())?;
+    Some(Cluster { id, members })
+}
+
+/// Reads a list of members as etcd writes it, in the order of their ids; `None` for anything else.
+pub(super) fn parse_members(body: &[u8]) -> Option<Vec<Member>> {
+    let page: serde_json::Value = serde_json::from_slice(body).ok()?;
     let members = page.as_array()?.iter().map(|member| {
         let texts = |name: &str| {
             let list = member.get(name).and_then(serde_json::Value::as_array);
@@ -205,7 +211,7 @@ fn parse(answer: &Response<Bytes>) -> Option<Cluster> {
     });
     let mut members = members.collect::<Option<Vec<Member>>>()?;
     members.sort_by_key(|member| member.id);
-    Some(Cluster { id, members })
+    Some(members)
 }
 
 fn own_urls(settings: &Settings) -> Vec<String> {

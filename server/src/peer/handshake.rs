@@ -101,6 +101,16 @@ pub(super) fn unknown_sender() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "error sender not found")
 }
 
+/// A sender that was a member once.
+pub(super) fn removed_sender() -> Refusal {
+    Refusal::new(StatusCode::GONE, "removed member")
+}
+
+/// Who refuses.
+pub(super) fn refuse(headers: &mut HeaderMap, own: Identity) {
+    introduce(headers, own);
+}
+
 /// Accepts a request.
 pub(super) fn accept(own: Identity) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -112,6 +122,10 @@ pub(super) fn accept(own: Identity) -> HeaderMap {
 
 /// Whether an answer accepts the connection, and comes from where the dialer wanted to be.
 pub(super) fn judge_answer<B>(answer: &Response<B>, own: Identity) -> Result<(), Refusal> {
+    if answer.status() == StatusCode::GONE {
+        // It would be the end of this member: only for the word of one of its own cluster.
+        judge_peer(answer.headers(), own.cluster)?;
+    }
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::new(answer.status(), ""));
     }
@@ -236,6 +250,13 @@ mod tests {
             judge_answer(&answer, A).unwrap_err().status,
             StatusCode::NOT_FOUND
         );
+        // Another cluster cannot tell that a member is removed from this one.
+        *answer.status_mut() = StatusCode::GONE;
+        assert_eq!(judge_answer(&answer, A).unwrap_err().text, "cluster ID mismatch");
+        let mut own = HeaderMap::new();
+        refuse(&mut own, B);
+        *answer.headers_mut() = own;
+        assert_eq!(judge_answer(&answer, A).unwrap_err().status, StatusCode::GONE);
     }
 
     #[test]

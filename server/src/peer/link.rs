@@ -78,7 +78,12 @@ async fn dial(shared: &Shared, own: Identity, peer: &Peer, class: Class) -> Opti
     for url in &urls {
         match dial::upgrade(own, peer.id, class, url, shared.tls.as_ref()).await {
             Ok(upgraded) => return Some(upgraded),
-            Err(error) => tell(peer, url.as_str(), &error),
+            Err(error) => {
+                if let (true, Some(home)) = (error.is_removed(), shared.home.get()) {
+                    (home.removed)();
+                }
+                tell(peer, url.as_str(), &error);
+            }
         }
     }
     None

@@ -7,6 +7,7 @@
 //! | `dial`, `handshake` | reaching a peer; what is agreed before the first frame |
 //! | `frame`, `queue` | messages on a connection, and before it |
 //! | `discover` | what is asked of a running cluster at the first start |
+//! | `promote` | the promotion of a learner by way of the leader |
 //! | `numbers`, `quiet` | what is counted; what is not said twice |
 //!
 //! Messages are opaque. Nothing here may wait for a peer on behalf of the store, send a message twice, or hand one to
@@ -31,7 +32,7 @@
 //! The answer is `101` with the same `Upgrade`, cluster id and versions, or a refusal: `412` for another cluster
 //! (`cluster ID mismatch`), another receiver (`to field mismatch`) or a version, by its first two numbers, that one
 //! side does not know (`incompatible version`); `404` for a sender that is no member (`error sender not found`);
-//! `503` while the store is not open yet. The dialer judges the answer's headers in the same way.
+//! `410` for one that was removed from the cluster (`removed member`), which then stops for good; `503` while the store is not open yet. The dialer judges the answer's headers in the same way.
 //!
 //! From there on each direction is a row of frames. All numbers are little-endian.
 //!
@@ -66,6 +67,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use self::numbers::Numbers;
+use self::promote::Promotions;
 use self::queue::{Bounds, Queue};
 use self::quiet::Quiet;
 use crate::config::url::{self, Url};
@@ -78,6 +80,7 @@ mod frame;
 mod handshake;
 mod link;
 pub(crate) mod numbers;
+pub(crate) mod promote;
 mod queue;
 mod quiet;
 
@@ -95,6 +98,10 @@ pub(crate) struct Home {
     pub(crate) receive: Box<dyn Fn(MemberId, Bytes) -> bool + Send + Sync>,
     /// The store's clock.
     pub(crate) now: Box<dyn Fn() -> Instant + Send + Sync>,
+    /// Whether a member was removed from the cluster.
+    pub(crate) is_removed: Box<dyn Fn(MemberId) -> bool + Send + Sync>,
+    /// A peer says that this member was removed from the cluster.
+    pub(crate) removed: Box<dyn Fn() + Send + Sync>,
 }
 
 /// What all tasks share.
@@ -108,6 +115,9 @@ struct Shared {
     /// What TLS with others needs.
     tls: Option<Connector>,
     refused: Quiet,
+    promotions: Promotions,
+    /// How long a call may wait for another member.
+    request_timeout: Duration,
     stopping: watch::Sender<bool>,
 }
 
@@ -151,7 +161,8 @@ pub(crate) struct Known {
 
 impl Peers {
     /// A transport whose tasks run on the current runtime. Messages of up to `message_bytes` are certain to pass.
-    pub(crate) fn new(message_bytes: usize, tls: Option<Connector>) -> Peers {
+    /// Calls to others may take `request_timeout`.
+    pub(crate) fn new(message_bytes: usize, tls: Option<Connector>, request_timeout: Duration) -> Peers {
         Peers(Arc::new(Shared {
             runtime: Handle::current(),
             home: OnceLock::new(),
@@ -163,6 +174,8 @@ impl Peers {
                 .clamp(FRAME_BYTES_MAX, FRAME_BYTES_CEILING),
             tls,
             refused: Quiet::default(),
+            promotions: Promotions::default(),
+            request_timeout,
             stopping: watch::Sender::new(false),
         }))
     }
@@ -192,6 +205,15 @@ impl Peers {
     /// Who the transport belongs to, once that is known.
     pub(crate) fn identity(&self) -> Option<Identity> {
         self.0.home.get().map(|home| home.identity)
+    }
+
+    /// What became of promotions.
+    pub(crate) fn promotions(&self) -> &Promotions {
+        &self.0.promotions
+    }
+
+    fn request_timeout(&self) -> Duration {
+        self.0.request_timeout
     }
 
     /// All peers that there are or were.

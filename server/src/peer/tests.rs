@@ -18,9 +18,13 @@ struct Node {
     address: SocketAddr,
     received: Arc<Mutex<Vec<(MemberId, Bytes)>>>,
     takes: Arc<AtomicBool>,
+    /// Whether it was told that it is a member no more.
+    removed: Arc<AtomicBool>,
 }
 
 const CLUSTER_ID: u64 = 0xc1;
+/// A member that all others know as removed.
+const REMOVED: MemberId = MemberId(0xdead);
 
 impl Node {
     async fn start(id: u64) -> Node {
@@ -33,7 +37,7 @@ impl Node {
         socket.bind(address).unwrap();
         let listener = socket.listen(16).unwrap();
         let address = listener.local_addr().unwrap();
-        let peers = Peers::new(1 << 20, None);
+        let peers = Peers::new(1 << 20, None, Duration::from_secs(7));
         tokio::spawn(accept::serve(
             Listening::Tcp(listener),
             None,
@@ -42,6 +46,8 @@ impl Node {
         ));
         let (received, takes) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(true)));
         let (inbox, open) = (received.clone(), takes.clone());
+        let removed = Arc::new(AtomicBool::new(false));
+        let told = removed.clone();
         let start = std::time::Instant::now();
         peers.attach(Home {
             identity: Identity {
@@ -53,6 +59,8 @@ impl Node {
                 open.load(Ordering::Relaxed)
             }),
             now: Box::new(move || Instant(u64::try_from(start.elapsed().as_nanos()).unwrap())),
+            is_removed: Box::new(|id| id == REMOVED),
+            removed: Box::new(move || told.store(true, Ordering::Relaxed)),
         });
         Node {
             peers,
@@ -60,6 +68,7 @@ impl Node {
             address,
             received,
             takes,
+            removed,
         }
     }
 
@@ -132,6 +141,23 @@ async fn messages_of_a_class_arrive_whole_and_in_order() {
     let sent = Numbers::get(&a.numbers(b.id).sent_bytes);
     assert!(sent > 40 * 1_045_104, "{sent}");
     assert_eq!(Numbers::get(&a.numbers(b.id).sent_failures), 0);
+}
+
+#[tokio::test]
+async fn a_removed_member_is_told_so() {
+    let (a, gone) = (Node::start(0xa).await, Node::start(REMOVED.0).await);
+    let stranger = Node::start(0xe).await;
+    stranger.meet(a.id, &[a.url()]);
+    gone.meet(a.id, &[a.url()]);
+    until("the removed member hears of it", || {
+        gone.removed.load(Ordering::Relaxed)
+    })
+    .await;
+    assert!(!gone.is_connected(a.id));
+    // Once they know it, a stranger is one who came too early.
+    a.meet(stranger.id, &[stranger.url()]);
+    until("the stranger is connected", || stranger.is_connected(a.id)).await;
+    assert!(!stranger.removed.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
@@ -231,7 +257,7 @@ async fn another_cluster_is_refused_by_both_sides() {
 async fn nobody_is_heard_before_the_store_is_open() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let peers = Peers::new(1, None);
+    let peers = Peers::new(1, None, Duration::from_secs(7));
     tokio::spawn(accept::serve(
         Listening::Tcp(listener),
         None,

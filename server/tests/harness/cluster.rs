@@ -10,10 +10,12 @@ use super::{Client, PATIENCE, Server};
 
 /// Servers with one initial cluster. The first founds nothing alone: all are started before any is waited for.
 pub(crate) struct Cluster {
-    servers: Vec<Server>,
-    clients: Vec<Client>,
+    pub(super) servers: Vec<Server>,
+    pub(super) clients: Vec<Client>,
     /// The ids that the members answer with, by their order.
-    ids: Vec<u64>,
+    pub(super) ids: Vec<u64>,
+    /// How many names were given away.
+    pub(super) named: usize,
     network: Option<Network>,
 }
 
@@ -67,6 +69,7 @@ impl Cluster {
                 .collect(),
             servers,
             ids: Vec::new(),
+            named: urls.len(),
             network,
         };
         let initial_cluster = initial_cluster(urls);

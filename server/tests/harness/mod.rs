@@ -10,6 +10,7 @@
     reason = "each test binary uses its own part of the harness"
 )]
 
+mod change;
 mod client;
 mod cluster;
 mod crowd;

@@ -116,6 +116,18 @@ impl Store {
         }
     }
 
+    /// Whether a member was removed from the cluster for good, as far as this one knows.
+    #[must_use]
+    pub fn is_removed(&self, id: MemberId) -> bool {
+        self.shared.state.read().membership.is_removed(id)
+    }
+
+    /// Whether this member is a learner. Asks nobody and waits for nothing.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.shared.published.is_learner.load(Ordering::Relaxed)
+    }
+
     /// A peer refuses this member as one that was removed.
     pub fn learn_removed(&self) {
         self.shared.learn_removed();

@@ -127,6 +127,7 @@ impl Offload {
 pub(super) struct Published {
     pub(super) leader: AtomicU64,
     pub(super) is_leader: AtomicBool,
+    pub(super) is_learner: AtomicBool,
     pub(super) term: AtomicU64,
     pub(super) leader_changes: AtomicU64,
     pub(super) committed: AtomicU64,

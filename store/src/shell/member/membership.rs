@@ -5,6 +5,7 @@
 //! started, who is connected, how far a learner is. Everything else the apply decides, the same everywhere.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -240,11 +241,22 @@ impl Member {
         peers.extend(leaving.map(|(id, (urls, _))| (*id, urls.clone())));
         peers.extend(self.shared.peers());
         peers.remove(&self.shared.member);
+        self.publish_role();
         if peers != self.changes.told_peers {
             let told: Vec<_> = peers.iter().map(|(id, urls)| (*id, urls.clone())).collect();
             self.shared.transport.set_peers(&told);
             self.changes.told_peers = peers;
         }
+    }
+
+    fn publish_role(&self) {
+        let state = self.shared.state.read();
+        let own = state.membership.get(self.shared.member);
+        let is_learner = own.is_some_and(|own| own.is_learner);
+        self.shared
+            .published
+            .is_learner
+            .store(is_learner, Ordering::Relaxed);
     }
 
     /// A snapshot stands in place of the state, and with it of what the log was about to change.
