@@ -72,7 +72,11 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         }
     };
     let store = opened.inspect_err(|failure| {
-        if let Failure::Open { source: OpenError::Removed { .. }, .. } = failure {
+        if let Failure::Open {
+            source: OpenError::Removed { .. },
+            ..
+        } = failure
+        {
             tell_removed();
         }
     })?;

@@ -669,7 +669,10 @@ const POSTS: &[(&str, &str)] = &[
     ("/v3/cluster/member/add", r#"{"peerURLs":["12"]}"#),
     ("/v3/cluster/member/add", r#"{"isLearner":true}"#),
     ("/v3/cluster/member/remove", r#"{"ID":"77"}"#),
-    ("/v3/cluster/member/update", r#"{"ID":77,"peerURLs":["http://127.0.0.1:12"]}"#),
+    (
+        "/v3/cluster/member/update",
+        r#"{"ID":77,"peerURLs":["http://127.0.0.1:12"]}"#,
+    ),
     ("/v3/cluster/member/promote", r#"{"ID":"77"}"#),
     ("/v3/cluster/member/promote", r#"{"ID":"-1"}"#),
     ("/v3/maintenance/alarm", r#"{"action":"GET"}"#),

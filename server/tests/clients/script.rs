@@ -250,7 +250,9 @@ impl Session {
             self.words.insert("{ADDED}".to_owned(), id.to_owned());
             self.words.insert("{CLUSTER}".to_owned(), cluster.to_owned());
         }
-        if let Some((id, _)) = stdout.split_once(", started, ") {
+        if let Some((before, _)) = stdout.split_once(", started, ")
+            && let Some(id) = before.lines().last()
+        {
             self.words.insert("{MEMBER}".to_owned(), id.to_owned());
         }
     }
