@@ -66,19 +66,24 @@ impl Tail {
         }
     }
 
-    /// Fills the tail from a replayed log.
-    pub fn restore(&mut self, entries: Vec<LogEntry>, state: LogState) {
-        let committed = state.commit;
+    /// Fills the tail from a replayed log, whose entries up to `applied` the state holds.
+    pub fn restore(&mut self, entries: Vec<LogEntry>, state: LogState, applied: Index) {
+        let committed = state.commit.max(applied);
         let changes = entries.iter().filter(|entry| entry.kind == EntryKind::Change);
         let changed_at = changes
             .map(|entry| entry.index)
             .filter(|index| *index <= committed);
-        self.changed_at = self.changed_at.max(changed_at.max().unwrap_or_default());
+        // What is applied may hold changes from before the entries at hand.
+        self.changed_at = self
+            .changed_at
+            .max(applied)
+            .max(changed_at.max().unwrap_or_default());
         self.append(&entries.into_iter().map(from_log).collect::<Vec<_>>());
         self.hard_state.term = state.term.0;
         self.hard_state.vote = state.vote.0;
-        // raft-rs refuses a commit index beyond the log: after a lost tail the log is the truth.
-        self.hard_state.commit = state.commit.0.clamp(self.before.0, self.last().0);
+        // raft-rs refuses a commit index beyond the log: after a lost tail the log is the truth. And what is applied
+        // was committed, though the log may have been told so later.
+        self.hard_state.commit = state.commit.0.clamp(applied.0, self.last().0);
     }
 
     /// Appends entries, replacing those of the same and later indexes.
@@ -395,7 +400,27 @@ mod tests {
                 vote: MemberId(1),
                 commit: Index(99),
             },
+            Index(10),
         );
         assert_eq!(tail.initial_state().unwrap().hard_state.commit, 10);
+    }
+
+    #[test]
+    fn a_tail_from_before_what_is_applied_counts_that_as_committed() {
+        let mut tail = tail(100, 1 << 20);
+        tail.restore(
+            entries(11..=20, 2).into_iter().map(to_log).collect(),
+            LogState {
+                term: Term(2),
+                vote: MemberId(1),
+                commit: Index(12),
+            },
+            Index(17),
+        );
+        assert_eq!(tail.initial_state().unwrap().hard_state.commit, 17);
+        assert_eq!(
+            (tail.first_index().unwrap(), tail.last_index().unwrap()),
+            (11, 20)
+        );
     }
 }

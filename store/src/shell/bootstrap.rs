@@ -32,7 +32,7 @@ use crate::consensus::{LogEntry, LogState, Node, NodeConfig, Tail, TailLimits};
 use crate::env::real::{OsEntropy, RealClock, RealDisk};
 use crate::env::{Clock, DirLock, Disk, Entropy, Transport, create_dir_durably};
 use crate::types::{EntryKind, Index, MemberId, Term};
-use crate::wal::snapshot::remove_parts;
+use crate::wal::snapshot::{SnapshotIdentity, keep_part};
 use crate::wal::{self, Metadata, Wal, WalError};
 use crate::watch::Hub;
 
@@ -102,7 +102,10 @@ pub(super) struct Recovered {
     pub(super) state: State,
     pub(super) store: StateStore,
     pub(super) wal: Wal,
+    /// The log's entries after what the state holds.
     pub(super) entries: Vec<LogEntry>,
+    /// Those before, for members that lag.
+    pub(super) retained: Vec<LogEntry>,
     pub(super) hard_state: wal::HardState,
     /// This member has lost its disk, and has not yet been given a snapshot.
     pub(super) recovering: bool,
@@ -110,6 +113,8 @@ pub(super) struct Recovered {
     pub(super) joining: bool,
     /// How often it has lost its disk, as it were; see `founding.rs`.
     pub(super) incarnation: u64,
+    /// What has arrived of a snapshot from another member.
+    pub(super) snapshot_part: Option<SnapshotIdentity>,
 }
 
 /// Opens a store on this machine and starts its actors.
@@ -228,7 +233,6 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
         founding::found(world, settings, &folders, &config)?;
     }
     let metadata = wal::metadata(world.disk.as_ref(), &folders.wal, &config)?;
-    remove_parts(world.disk.as_ref(), &folders.snap)?;
     let mut read = match working_copy(world, &folders, metadata)? {
         WorkingCopy::Whole(store, state) => ReadBack {
             store,
@@ -279,6 +283,8 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
     founding::check_owner(settings, metadata, &read.state.membership)?;
     let founds = incarnation == 0 && read.state.membership.is_founding();
     let joining = read.state.applied() == Index(0) && !founds;
+    let of_use = |part: SnapshotIdentity| part.index > read.state.applied();
+    let snapshot_part = keep_part(world.disk.as_ref(), &folders.snap, of_use)?;
     Ok(Recovered {
         entries: log_entries(replay.entries)?,
         joining,
@@ -286,9 +292,11 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
         state: read.state,
         store: read.store,
         wal,
+        retained: log_entries(replay.retained)?,
         hard_state: replay.hard_state,
         recovering,
         incarnation,
+        snapshot_part,
     })
 }
 
@@ -358,6 +366,7 @@ fn restart(wal: &mut Wal, replay: &mut wal::Replay, state: &State) -> Result<(),
         hard_state: Some(hard_state),
     }])?;
     replay.entries.clear();
+    replay.retained.clear();
     replay.last = at;
     replay.hard_state = hard_state;
     Ok(())
@@ -368,6 +377,11 @@ fn wal_config(world: &World, settings: &Settings, folders: &Folders) -> wal::Con
         segment_bytes: settings.limits.wal_segment_bytes,
         salt: world.entropy.next_u64(),
         mark: Some(folders.mark()),
+        retain: wal::Retain {
+            // The first of them only tells the term before the second.
+            entries_max: tail_limits(settings).entries_max.saturating_add(1),
+            bytes_max: settings.limits.log_tail_bytes,
+        },
         #[cfg(any(test, feature = "sim"))]
         verify_checksums: world.verify_log,
         ..wal::Config::default()
@@ -406,10 +420,12 @@ pub(super) fn assemble(
         store,
         wal,
         entries,
+        retained,
         hard_state,
         recovering,
         joining,
         incarnation,
+        snapshot_part,
     } = recovered;
     let (clock, entropy) = (Arc::clone(&world.clock), Arc::clone(&world.entropy));
     let (applied, term, revision) = (state.applied(), state.term(), state.mvcc.current());
@@ -418,19 +434,18 @@ pub(super) fn assemble(
     let members = || state.membership.iter().filter(|_| !joining);
     let voters: Vec<MemberId> = members().filter(|m| !m.is_learner).map(|m| m.id).collect();
     let learners: Vec<MemberId> = members().filter(|m| m.is_learner).map(|m| m.id).collect();
-    let limits = TailLimits {
-        entries_max: usize::try_from(settings.snapshot_catchup_entries).unwrap_or(usize::MAX),
-        bytes_max: settings.limits.log_tail_bytes,
-        held_bytes_max: settings.limits.log_held_bytes,
-    };
-    let mut tail = Tail::new(applied, term, &voters, &learners, limits);
+    let (before, mut log) = tail_start(retained, applied, term);
+    let limits = tail_limits(&settings);
+    let mut tail = Tail::new(before.index, before.term, &voters, &learners, limits);
+    log.extend(entries);
     tail.restore(
-        entries,
+        log,
         LogState {
             term: hard_state.term,
             vote: hard_state.vote,
             commit: hard_state.commit,
         },
+        applied,
     );
     let boot = entropy.next_u64();
     let config = NodeConfig {
@@ -487,9 +502,35 @@ pub(super) fn assemble(
         .store(store.disk_bytes().unwrap_or(0), Ordering::Relaxed);
     let maintenance = Maintenance::new(Arc::clone(&shared), applied, revision);
     let snap = Folders::new(&shared.settings.data_dir).snap;
-    let transfers = Transfers::new(Arc::clone(&shared), Arc::clone(&world.disk), snap);
+    let transfers = Transfers::new(Arc::clone(&shared), Arc::clone(&world.disk), snap, snapshot_part);
     let member = Member::new(Arc::clone(&shared), node, hub, transfers, applied);
     (shared, Actors { member, maintenance }, Files { store, wal })
+}
+
+fn tail_limits(settings: &Settings) -> TailLimits {
+    TailLimits {
+        entries_max: usize::try_from(settings.snapshot_catchup_entries).unwrap_or(usize::MAX),
+        bytes_max: settings.limits.log_tail_bytes,
+        held_bytes_max: settings.limits.log_held_bytes,
+    }
+}
+
+/// Where the log in memory begins: at the last applied entry, or before those that are kept for members that lag. The
+/// first of these is itself left out, since only its term is known, and not that of the one before it.
+fn tail_start(mut retained: Vec<LogEntry>, applied: Index, term: Term) -> (wal::Position, Vec<LogEntry>) {
+    let leads_to_state = retained
+        .last()
+        .is_some_and(|last| (last.index, last.term) == (applied, term));
+    if !leads_to_state {
+        let at = wal::Position { index: applied, term };
+        return (at, Vec::new());
+    }
+    let first = retained.remove(0);
+    let before = wal::Position {
+        index: first.index,
+        term: first.term,
+    };
+    (before, retained)
 }
 
 fn node_config(settings: &Settings, member: MemberId, applied: Index) -> NodeConfig {

@@ -2,8 +2,9 @@
 //! that they hold.
 //!
 //! One transfer at a time. The one of the newest leader counts, of that leader the one begun last; it replaces an
-//! older one in whatever stage that is. Work for the disk is done one piece at a time, in order, also across
-//! transfers: what is left of an older one is gone before the newer one begins.
+//! older one in whatever stage that is. Where it brings the same file it goes on with what is there, be that in the
+//! transfer that it replaces or on the disk, left by one that ended or by an earlier life of this member; else the new
+//! file takes the place of the old one. Work for the disk is done one piece at a time, in order, also across transfers.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -22,16 +23,16 @@ use super::transfers::{
 };
 use crate::apply::State;
 use crate::env::{Disk, Instant};
-use crate::types::{Index, MemberId, Term};
-use crate::wal::snapshot::{SnapshotCopy, SnapshotError, SnapshotMeta};
+use crate::types::{MemberId, Term};
+use crate::wal::snapshot::{SnapshotCopy, SnapshotError, SnapshotIdentity, SnapshotMeta, keep_part};
 
 /// What waits for the disk.
 pub(super) enum Work {
-    /// Begin a file.
+    /// Begin a file, or find out how much of it there is.
     Begin {
         disk: Arc<dyn Disk>,
         dir: PathBuf,
-        index: Index,
+        identity: SnapshotIdentity,
     },
     /// Append to it.
     Write { copy: SnapshotCopy, data: Vec<Bytes> },
@@ -40,30 +41,35 @@ pub(super) enum Work {
         copy: SnapshotCopy,
         announced: SnapshotMeta,
     },
-    /// It is of no use: remove it.
-    Discard(SnapshotCopy),
+    /// What was left of a transfer is of no use: remove it.
+    Clean { disk: Arc<dyn Disk>, dir: PathBuf },
 }
 
 /// The outcome of [`Work`].
 pub(super) enum Done {
     Written(Result<SnapshotCopy, SnapshotError>),
     Finished(Result<Box<State>, OpenError>),
-    Discarded,
+    Cleaned(Result<(), SnapshotError>),
 }
 
 impl Work {
     pub(super) fn run(self) -> Done {
         match self {
-            Work::Begin { disk, dir, index } => Done::Written(SnapshotCopy::create(disk, &dir, index)),
-            Work::Write { mut copy, data } => {
-                let written = data.iter().try_for_each(|piece| copy.append(piece));
-                Done::Written(written.map(|()| copy))
-            }
+            Work::Begin { disk, dir, identity } => Done::Written(SnapshotCopy::begin(disk, &dir, identity)),
+            Work::Write { copy, data } => Done::Written(write(copy, &data)),
             Work::Finish { copy, announced } => Done::Finished(finish(copy, announced)),
-            Work::Discard(copy) => {
-                drop(copy);
-                Done::Discarded
-            }
+            Work::Clean { disk, dir } => Done::Cleaned(keep_part(disk.as_ref(), &dir, |_| false).map(drop)),
+        }
+    }
+}
+
+fn write(mut copy: SnapshotCopy, data: &[Bytes]) -> Result<SnapshotCopy, SnapshotError> {
+    match data.iter().try_for_each(|piece| copy.append(piece)) {
+        Ok(()) => Ok(copy),
+        Err(error) => {
+            // A full disk needs the space more than anybody else.
+            copy.discard();
+            Err(error)
         }
     }
 }
@@ -81,10 +87,17 @@ pub(super) struct Incoming {
     current: Option<Transfer>,
     /// For which transfer a piece of work is under way.
     working: Option<Key>,
-    /// Files of transfers that were replaced, to be removed.
-    discarded: Vec<SnapshotCopy>,
+    /// A part of a file on the disk that nobody sends at present.
+    left: Option<Left>,
     /// The last transfer that ended, and how.
     ended: Option<(Key, u64, Standing)>,
+}
+
+/// What is left of a transfer.
+struct Left {
+    identity: SnapshotIdentity,
+    /// When that was noticed.
+    since: Option<Instant>,
 }
 
 /// Which transfer; the greater one is the newer one, as a term has one leader, in one life.
@@ -97,9 +110,8 @@ struct Key {
 
 struct Transfer {
     key: Key,
-    index: Index,
+    identity: SnapshotIdentity,
     term: Term,
-    total_bytes: u64,
     incarnation: u64,
     began: Instant,
     /// When the sender was last heard.
@@ -107,6 +119,8 @@ struct Transfer {
     /// When it was last told how things stand.
     told: Instant,
     stage: Stage,
+    /// It is known how much of the file there was already.
+    opened: bool,
     /// Everything below is written.
     written: u64,
     /// What comes after it and is not yet being written, and where that ends.
@@ -126,14 +140,23 @@ enum Stage {
 }
 
 impl Incoming {
-    pub(super) fn new(shared: Arc<Shared>, disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
+    /// `left` is what an earlier life of this member has left.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        left: Option<SnapshotIdentity>,
+    ) -> Self {
         Incoming {
             shared,
             disk,
             dir,
             current: None,
             working: None,
-            discarded: Vec::new(),
+            left: left.map(|identity| Left {
+                identity,
+                since: None,
+            }),
             ended: None,
         }
     }
@@ -147,6 +170,11 @@ impl Incoming {
         let end = chunk.offset.saturating_add(chunk.data.len() as u64);
         if chunk.data.len() > CHUNK_BYTES_MAX || end > chunk.total_bytes || chunk.index == 0 {
             tracing::warn!(%from, offset = chunk.offset, "an impossible piece of a snapshot");
+            return;
+        }
+        if crc32c::crc32c(&chunk.data) != chunk.data_checksum {
+            // As good as lost: it will be sent again.
+            tracing::warn!(%from, offset = chunk.offset, "a piece of a snapshot arrived damaged");
             return;
         }
         if let Some((ended, next_offset, standing)) = self.ended
@@ -173,21 +201,38 @@ impl Incoming {
     }
 
     fn begin(&mut self, key: Key, chunk: &Chunk, now: Instant) {
-        self.drop_current();
         tracing::info!(
             from = %key.from, index = chunk.index, bytes = chunk.total_bytes, "receiving a snapshot"
         );
-        self.shared.published.snapshots_received.with(key.from).begin();
+        let received = &self.shared.published.snapshots_received;
+        received.with(key.from).begin();
+        if let Some(current) = &mut self.current
+            && current.goes_on_with(chunk)
+        {
+            received.with(current.key.from).give_up();
+            self.working = self.working.map(|of| if of == current.key { key } else { of });
+            current.key = key;
+            current.incarnation = chunk.incarnation;
+            (current.began, current.told) = (now, now);
+            tracing::info!(
+                offset = current.written,
+                "the snapshot goes on where it broke off"
+            );
+            return;
+        }
+        self.drop_current();
+        // The part that it goes on with, or that gives way to it.
+        self.left = None;
         self.current = Some(Transfer {
             key,
-            index: Index(chunk.index),
+            identity: chunk.identity(),
             term: Term(chunk.term),
-            total_bytes: chunk.total_bytes,
             incarnation: chunk.incarnation,
             began: now,
             heard: now,
             told: now,
             stage: Stage::Receiving(None),
+            opened: false,
             written: 0,
             queue: VecDeque::new(),
             queued_to: 0,
@@ -195,7 +240,7 @@ impl Incoming {
         });
     }
 
-    /// Forgets a transfer that nobody will hear of again.
+    /// Ends a transfer of which nobody will hear again. What has arrived of the file stays, in case somebody sends it.
     fn drop_current(&mut self) {
         let Some(transfer) = self.current.take() else {
             return;
@@ -203,8 +248,13 @@ impl Incoming {
         match transfer.stage {
             // Counted as received.
             Stage::Deciding => return,
-            Stage::Receiving(Some(copy)) => self.discarded.push(copy),
-            Stage::Receiving(None) | Stage::Checking => {}
+            Stage::Receiving(_) => {
+                self.left = Some(Left {
+                    identity: transfer.identity,
+                    since: None,
+                });
+            }
+            Stage::Checking => {}
         }
         let numbers = &self.shared.published.snapshots_received;
         numbers.with(transfer.key.from).give_up();
@@ -215,11 +265,6 @@ impl Incoming {
         if self.working.is_some() {
             return;
         }
-        if let Some(copy) = self.discarded.pop() {
-            self.working = Some(NOBODY);
-            out.push(work(Work::Discard(copy)));
-            return;
-        }
         let Some(transfer) = &mut self.current else { return };
         let Stage::Receiving(copy) = &mut transfer.stage else {
             return;
@@ -228,12 +273,12 @@ impl Incoming {
             None => Work::Begin {
                 disk: Arc::clone(&self.disk),
                 dir: self.dir.clone(),
-                index: transfer.index,
+                identity: transfer.identity,
             },
-            Some(copy) if transfer.written == transfer.total_bytes => {
+            Some(copy) if transfer.written == transfer.identity.bytes => {
                 transfer.stage = Stage::Checking;
                 let announced = SnapshotMeta {
-                    index: transfer.index,
+                    index: transfer.identity.index,
                     term: transfer.term,
                     revision: 0,
                     cluster: self.shared.cluster,
@@ -258,11 +303,14 @@ impl Incoming {
         let current = self.current.as_ref().map(|transfer| transfer.key);
         let stale = key != current;
         match done {
-            Done::Written(Ok(copy)) if stale => self.discarded.push(copy),
+            Done::Cleaned(Err(error)) => {
+                tracing::warn!(%error, "what is left of a snapshot cannot be removed; the next start does it");
+            }
+            Done::Cleaned(Ok(())) => {}
             _ if stale => {}
             Done::Written(Ok(copy)) => {
                 if let Some(transfer) = &mut self.current {
-                    transfer.written = copy.bytes();
+                    transfer.wrote(copy.bytes());
                     transfer.stage = Stage::Receiving(Some(copy));
                     transfer.tell(now, out);
                 }
@@ -270,7 +318,6 @@ impl Incoming {
             Done::Written(Err(error)) => self.fail(&error, now, out),
             Done::Finished(Err(error)) => self.fail(&error, now, out),
             Done::Finished(Ok(state)) => self.received(state, now, out),
-            Done::Discarded => {}
         }
         self.work_on(out);
     }
@@ -283,12 +330,12 @@ impl Incoming {
         let received = numbers.snapshots_received.with(transfer.key.from);
         received.end(true, now.since(transfer.began));
         numbers.snapshots_applying.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(from = %transfer.key.from, index = transfer.index.0, "a snapshot has arrived whole");
+        tracing::info!(from = %transfer.key.from, index = transfer.identity.index.0, "a snapshot has arrived whole");
         out.push(Action::Received(Box::new(Received {
             from: transfer.key.from,
             transfer: transfer.key.number,
             leader_term: transfer.key.leader_term,
-            index: transfer.index,
+            index: transfer.identity.index,
             term: transfer.term,
             state,
             incarnation: transfer.incarnation,
@@ -325,7 +372,7 @@ impl Incoming {
 
     fn fail(&mut self, error: &dyn std::error::Error, now: Instant, out: &mut Vec<Action>) {
         let Some(transfer) = &self.current else { return };
-        tracing::error!(%error, from = %transfer.key.from, index = transfer.index.0, "a snapshot did not arrive");
+        tracing::error!(%error, from = %transfer.key.from, index = transfer.identity.index.0, "a snapshot did not arrive");
         self.shared
             .published
             .snapshots_received
@@ -344,28 +391,78 @@ impl Incoming {
     }
 
     pub(super) fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.clean(now, out);
         let Some(transfer) = &mut self.current else { return };
         match transfer.stage {
-            Stage::Receiving(_) => {
-                if now.since(transfer.heard) >= SILENCE_MAX {
-                    let from = transfer.key.from;
-                    tracing::warn!(%from, "a snapshot is given up: its sender is silent");
-                    self.drop_current();
-                    self.shared.published.snapshots_received.with(from).fail();
-                    self.work_on(out);
-                }
+            Stage::Receiving(_) if now.since(transfer.heard) >= SILENCE_MAX => {
+                let from = transfer.key.from;
+                tracing::warn!(%from, "a snapshot is given up for now: its sender is silent");
+                self.drop_current();
+                self.shared.published.snapshots_received.with(from).fail();
             }
+            Stage::Receiving(_) if transfer.opened => {}
             // That takes as long as it takes; the sender must not take it for silence.
-            Stage::Checking | Stage::Deciding => {
+            Stage::Receiving(_) | Stage::Checking | Stage::Deciding => {
                 if now.since(transfer.told) >= TELL_INTERVAL {
                     transfer.tell(now, out);
                 }
             }
         }
     }
+
+    /// Removes what was left of a transfer once nobody can want it, or nobody has for long.
+    fn clean(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let Some(left) = &mut self.left else { return };
+        let since = *left.since.get_or_insert(now);
+        let applied = self.shared.published.applied.load(Ordering::Relaxed);
+        let of_use = left.identity.index.0 > applied && now.since(since) < LEFT_MAX;
+        if of_use || self.working.is_some() {
+            return;
+        }
+        tracing::info!(
+            index = left.identity.index.0,
+            "what has arrived of a snapshot is removed: nobody sends the rest"
+        );
+        self.left = None;
+        self.working = Some(NOBODY);
+        out.push(work(Work::Clean {
+            disk: Arc::clone(&self.disk),
+            dir: self.dir.clone(),
+        }));
+    }
 }
 
 impl Transfer {
+    /// Whether a chunk of another transfer is of the same file, which this one has in part, or is looking at.
+    fn goes_on_with(&self, chunk: &Chunk) -> bool {
+        let same = self.identity == chunk.identity() && self.term == Term(chunk.term);
+        same && !matches!(self.stage, Stage::Deciding)
+    }
+
+    /// The file is written up to `bytes`; the first time that is what was there before.
+    fn wrote(&mut self, bytes: u64) {
+        self.written = bytes;
+        if std::mem::replace(&mut self.opened, true) || bytes == 0 {
+            return;
+        }
+        tracing::info!(
+            from = %self.key.from, index = self.identity.index.0, offset = bytes,
+            "the snapshot goes on where it broke off"
+        );
+        // What has come meanwhile begins with the file.
+        let mut at = 0;
+        while let Some(piece) = self.queue.pop_front() {
+            let end = at + piece.len() as u64;
+            if end > bytes {
+                let known = usize::try_from(bytes.saturating_sub(at)).unwrap_or(usize::MAX);
+                self.queue.push_front(piece.slice(known.min(piece.len())..));
+                break;
+            }
+            at = end;
+        }
+        self.queued_to = self.queued_to.max(bytes);
+    }
+
     /// Takes what fits; anything else is answered with what is wanted.
     fn take(&mut self, chunk: Chunk, now: Instant, out: &mut Vec<Action>) {
         let room = self.written + WINDOW_BYTES_MAX;
@@ -385,6 +482,9 @@ impl Transfer {
 
     fn tell(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.told = now;
+        if !self.opened {
+            return out.push(ack(self.key, 0, Standing::Opening, false));
+        }
         let gap = std::mem::take(&mut self.gap);
         out.push(ack(self.key, self.written, Standing::Receiving, gap));
     }
@@ -400,6 +500,7 @@ fn ack(key: Key, next_offset: u64, standing: Standing, gap: bool) -> Action {
         next_offset,
         standing: standing.into(),
         gap,
+        leader_term: key.leader_term.0,
     };
     Action::Send {
         to: key.from,
@@ -409,13 +510,15 @@ fn ack(key: Key, next_offset: u64, standing: Standing, gap: bool) -> Action {
     }
 }
 
-/// Who removes a file.
+/// Who removes what is left.
 const NOBODY: Key = Key {
     leader_term: Term(0),
     number: 0,
     from: MemberId(0),
 };
-/// Silence of a sender after which what it has sent is removed.
+/// Silence of a sender after which its transfer has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a part of a file is kept for somebody to send the rest.
+const LEFT_MAX: Duration = Duration::from_secs(3600);
 /// How often a sender hears that its snapshot is being checked or installed.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);

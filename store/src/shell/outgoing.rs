@@ -15,8 +15,8 @@ use super::transfers::{
     self, Ack, Action, CHUNK_BYTES_MAX, Chunk, Part, SnapshotMessage, Standing, WINDOW_BYTES_MAX, Wish,
 };
 use crate::env::{Disk, Instant};
-use crate::types::{Index, MemberId};
-use crate::wal::snapshot::{SnapshotError, SnapshotMeta, SnapshotReader, list};
+use crate::types::{Index, MemberId, Term};
+use crate::wal::snapshot::{SnapshotError, SnapshotIdentity, SnapshotReader, list};
 
 /// What waits for the disk.
 pub(super) enum Work {
@@ -140,8 +140,9 @@ enum Stage {
 }
 
 struct Sending {
-    meta: SnapshotMeta,
-    total_bytes: u64,
+    identity: SnapshotIdentity,
+    /// Of the snapshot's last entry.
+    term: Term,
     /// `None` while a piece is read.
     reader: Option<SnapshotReader>,
     /// Everything below has arrived.
@@ -258,8 +259,8 @@ impl Outgoing {
             return;
         };
         let sending = Sending {
-            meta: reader.meta(),
-            total_bytes: reader.bytes(),
+            identity: reader.identity(),
+            term: reader.meta().term,
             reader: Some(reader),
             acked: 0,
             next: 0,
@@ -269,7 +270,7 @@ impl Outgoing {
             heard: now,
         };
         tracing::info!(
-            %to, index = sending.meta.index.0, bytes = sending.total_bytes, "sending a snapshot"
+            %to, index = sending.identity.index.0, bytes = sending.identity.bytes, "sending a snapshot"
         );
         transfer.began = now;
         transfer.stage = Stage::Sending(sending);
@@ -312,7 +313,7 @@ impl Outgoing {
         let (number, Stage::Sending(sending)) = (transfer.number, &mut transfer.stage) else {
             return;
         };
-        let end = sending.total_bytes.min(sending.acked + sending.window);
+        let end = sending.identity.bytes.min(sending.acked + sending.window);
         if sending.next >= end {
             return;
         }
@@ -365,12 +366,13 @@ impl Outgoing {
     }
 
     pub(super) fn ack(&mut self, from: MemberId, ack: &Ack, now: Instant, out: &mut Vec<Action>) {
-        if self.transfer(from, ack.transfer).is_none() {
+        let meant = |transfer: &mut Transfer| transfer.wish.leader_term.0 == ack.leader_term;
+        if !self.transfer(from, ack.transfer).is_some_and(meant) {
             return;
         }
         let window = self.window();
         let Some(sending) = self.sending(from) else { return };
-        if ack.next_offset > sending.total_bytes {
+        if ack.next_offset > sending.identity.bytes {
             tracing::warn!(%from, offset = ack.next_offset, "an impossible answer to a snapshot");
             return;
         }
@@ -382,6 +384,7 @@ impl Outgoing {
                 tracing::warn!(to = %from, "the receiver could not take a snapshot");
                 return self.end(from, false, now, out);
             }
+            Standing::Opening => return,
             Standing::Receiving => {}
         }
         let offset = ack.next_offset;
@@ -391,7 +394,7 @@ impl Outgoing {
             sending.window = window;
             sending.resent_from = None;
         } else if offset < sending.acked {
-            // The receiver has begun anew.
+            // The receiver has been restarted, and has less than it had written.
             sending.acked = offset;
             sending.next = offset;
         } else if ack.gap && sending.resent_from != Some(offset) {
@@ -427,7 +430,7 @@ impl Outgoing {
                         sending.active = now;
                         sending.next = sending.acked;
                         sending.window = chunk_bytes as u64;
-                        if sending.acked == sending.total_bytes {
+                        if sending.acked == sending.identity.bytes {
                             // Everything has arrived: asks what has become of it.
                             out.push(chunk(number, &wish, sending, Bytes::new()));
                         }
@@ -447,7 +450,7 @@ impl Outgoing {
 
     pub(super) fn lowest_index(&self) -> Option<Index> {
         let index = |transfer: &Transfer| match &transfer.stage {
-            Stage::Sending(sending) => Some(sending.meta.index),
+            Stage::Sending(sending) => Some(sending.identity.index),
             _ => None,
         };
         self.transfers.values().filter_map(index).min()
@@ -500,13 +503,15 @@ fn work(work: Work) -> Action {
 fn chunk(number: u64, wish: &Wish, sending: &Sending, data: Bytes) -> Action {
     let chunk = Chunk {
         transfer: number,
-        index: sending.meta.index.0,
-        term: sending.meta.term.0,
+        index: sending.identity.index.0,
+        term: sending.term.0,
         leader_term: wish.leader_term.0,
-        total_bytes: sending.total_bytes,
+        total_bytes: sending.identity.bytes,
         offset: sending.next,
+        data_checksum: crc32c::crc32c(&data),
         data,
         incarnation: wish.incarnation,
+        fingerprint: sending.identity.fingerprint,
     };
     Action::Send {
         to: wish.to,

@@ -4,7 +4,8 @@
 //!
 //! A transfer is the bytes of a snapshot file in [`Chunk`]s, a window of them under way at a time. The receiver
 //! answers with the offset that it wants next, so anything lost is sent again from there; a chunk or an [`Ack`] that
-//! comes twice or late does no harm. The receiver goes on telling that it is at work until the snapshot is installed
+//! comes twice or late does no harm. What has arrived of a file outlives connections, transfers and both processes:
+//! whoever sends the same file next, to whatever life of the receiver, is told to go on from there. The receiver goes on telling that it is at work until the snapshot is installed
 //! or refused, which ends the transfer. `outgoing.rs` is the sender, `incoming.rs` the receiver.
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use super::shared::{Shared, Vital};
 use crate::apply::State;
 use crate::env::{Disk, Instant};
 use crate::types::{Index, MemberId, Term};
+use crate::wal::snapshot::SnapshotIdentity;
 
 /// What members say to each other about a snapshot.
 #[derive(Clone, PartialEq, Message)]
@@ -67,6 +69,22 @@ pub(super) struct Chunk {
     /// The incarnation of the receiver whose recovery a quorum knows of; 0 if there is none.
     #[prost(uint64, tag = "8")]
     pub(super) incarnation: u64,
+    /// With index and length it tells which file this is a piece of; see `SnapshotReader::identity`.
+    #[prost(fixed64, tag = "9")]
+    pub(super) fingerprint: u64,
+    /// CRC-32C of the data.
+    #[prost(fixed32, tag = "10")]
+    pub(super) data_checksum: u32,
+}
+
+impl Chunk {
+    pub(super) fn identity(&self) -> SnapshotIdentity {
+        SnapshotIdentity {
+            index: Index(self.index),
+            bytes: self.total_bytes,
+            fingerprint: self.fingerprint,
+        }
+    }
 }
 
 /// The receiver's answer.
@@ -84,6 +102,9 @@ pub(super) struct Ack {
     /// Whether a chunk from further on has arrived before the one at `next_offset`, which must have been lost.
     #[prost(bool, tag = "4")]
     pub(super) gap: bool,
+    /// The term that the sender led: one that has been restarted counts its transfers anew.
+    #[prost(uint64, tag = "5")]
+    pub(super) leader_term: u64,
 }
 
 /// How a transfer stands at its receiver.
@@ -98,6 +119,8 @@ pub(super) enum Standing {
     Refused = 2,
     /// The file did not arrive whole, or could not be kept.
     Failed = 3,
+    /// The receiver looks at what it has of the file already; the offset says nothing yet.
+    Opening = 4,
 }
 
 /// What must happen.
@@ -199,11 +222,16 @@ pub(super) struct Transfers {
 }
 
 impl Transfers {
-    /// None yet; snapshot files lie in `dir`.
-    pub(super) fn new(shared: Arc<Shared>, disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
+    /// None yet; snapshot files lie in `dir`, and perhaps what an earlier life of this member has `left` there.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        left: Option<SnapshotIdentity>,
+    ) -> Self {
         Transfers {
             outgoing: Outgoing::new(Arc::clone(&shared), Arc::clone(&disk), dir.clone()),
-            incoming: Incoming::new(shared, disk, dir),
+            incoming: Incoming::new(shared, disk, dir, left),
             actions: Vec::new(),
         }
     }

@@ -80,6 +80,8 @@ mod end;
 mod error;
 mod record;
 mod replay;
+mod retain;
+mod scan;
 mod segment;
 pub mod snapshot;
 mod walk;
@@ -89,6 +91,7 @@ mod writer;
 pub use end::was_begun;
 pub use error::{Damage, WalError};
 pub use replay::{Replay, Torn, metadata, read};
+pub use retain::Retain;
 pub use segment::SpareJob;
 pub use walk::{Logged, walk};
 pub use writer::Wal;
@@ -164,6 +167,8 @@ pub struct Config {
     /// The file of the mark of the log's end, apart from the log; without one, damage to the log's end looks like a
     /// torn write.
     pub mark: Option<std::path::PathBuf>,
+    /// What a replay returns of the entries before the index asked for.
+    pub retain: Retain,
     /// Off, the reader takes what looks like a batch for one: a bug for simulations to find.
     #[cfg(any(test, feature = "sim"))]
     pub verify_checksums: bool,
@@ -177,6 +182,7 @@ impl Default for Config {
             spares_max: 2,
             salt: 0,
             mark: None,
+            retain: Retain::default(),
             #[cfg(any(test, feature = "sim"))]
             verify_checksums: true,
         }

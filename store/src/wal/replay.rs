@@ -1,5 +1,5 @@
-//! Reading a log: which segments are needed, what is left of their entries, and where the log ends. Changes
-//! nothing on disk, so tools may use it beside a stopped member.
+//! Reading a log: what is left of the entries of its segments, and where the log ends. Changes nothing on disk, so tools
+//! may use it beside a stopped member.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,8 @@ use bytes::Bytes;
 use super::end::{self, Mark};
 use super::error::io_error;
 use super::record::{Defect, Image, LogOffset, Record, SegmentId, State};
+use super::retain::{Retain, Retained};
+use super::scan::{Found, scan};
 use super::segment::{self, HEADER_BYTES};
 use super::window::Window;
 use super::{Config, Damage, Entry, HardState, Metadata, Position, WalError};
@@ -24,6 +26,8 @@ pub struct Replay {
     pub hard_state: HardState,
     /// The entries from the index asked for, contiguous up to `last`; empty where `last` lies before it.
     pub entries: Vec<Entry>,
+    /// Entries that lead up to the index asked for, as far as [`Config::retain`] wants them and the log has them at hand.
+    pub retained: Vec<Entry>,
     /// The end of the log. Below the index asked for minus one, the snapshot that the caller starts from was
     /// installed just before a crash: append a restart before anything else.
     pub last: Position,
@@ -60,74 +64,6 @@ pub fn metadata(disk: &dyn Disk, dir: &Path, config: &Config) -> Result<Metadata
     read(disk, dir, Index(u64::MAX), config).map(|replay| replay.metadata)
 }
 
-/// A replay with what the writer needs to go on.
-pub(super) struct Scan {
-    pub(super) replay: Replay,
-    /// The newest generation seen.
-    pub(super) generation: u64,
-    /// Where the next batch goes.
-    pub(super) tail: LogOffset,
-    pub(super) tail_id: SegmentId,
-    /// All segments with their length and what stood before them, where known.
-    pub(super) segments: Vec<Found>,
-}
-
-/// A segment of the folder.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
-    pub(super) sequence: u64,
-    pub(super) bytes: u64,
-    /// The state record of its first batch; `None` where none verifies.
-    pub(super) state: Option<State>,
-}
-
-impl Found {
-    /// The log's last index before the segment.
-    pub(super) fn before(&self) -> Option<Index> {
-        self.state.map(|state| state.last.index)
-    }
-}
-
-pub(super) fn scan(disk: &dyn Disk, dir: &Path, from: Index, config: &Config) -> Result<Scan, WalError> {
-    let sequences = segment::list(disk, dir)?.segments;
-    let reader = Reader::new(disk, dir, config)?;
-    let segments = sequences
-        .iter()
-        .map(|s| reader.peek(*s))
-        .collect::<Result<Vec<_>, _>>()?;
-    let Some(newest) = segments.len().checked_sub(1) else {
-        return Err(WalError::Missing { path: dir.to_owned() });
-    };
-    // The last segment before which the log ended below `from`: all live entries from there on lie in it or later.
-    // Where there is none, the first one that can be read at all; the log may have been overwritten from below.
-    let wanted = |found: &Found| found.before().is_some_and(|before| before < from);
-    let start = segments
-        .iter()
-        .rposition(wanted)
-        .or_else(|| segments.iter().position(|f| f.state.is_some()));
-    let mut start = start.unwrap_or(newest);
-    loop {
-        let mut log = Log::new(from);
-        let (tail, tail_id, torn) = reader.follow(&segments[start..], &mut log)?;
-        if log.state.is_some() {
-            let (generation, replay) = (log.generation, log.finish(dir, torn, start)?);
-            return Ok(Scan {
-                replay,
-                generation,
-                tail,
-                tail_id,
-                segments,
-            });
-        }
-        // The first batch of the newest segment may be torn behind its first kilobyte: then the log ends in the
-        // segment before it.
-        let damage = Damage::BatchHead;
-        start = start
-            .checked_sub(1)
-            .ok_or_else(|| reader.corrupt(tail.sequence, tail.offset, damage))?;
-    }
-}
-
 /// The identity of a segment, from its header.
 pub(super) fn identify(file: &dyn DiskFile, path: &Path, sequence: u64) -> Result<SegmentId, WalError> {
     let mut header = [0; HEADER_BYTES];
@@ -137,7 +73,7 @@ pub(super) fn identify(file: &dyn DiskFile, path: &Path, sequence: u64) -> Resul
 
 pub(super) struct Reader<'a> {
     disk: &'a dyn Disk,
-    dir: &'a Path,
+    pub(super) dir: &'a Path,
     verify: bool,
     /// How far the log was durable for certain.
     mark: Option<Mark>,
@@ -430,10 +366,11 @@ pub(super) struct Log<'a> {
     /// The term of the entry before `from`, once seen.
     before_term: Option<Term>,
     entries: Vec<Entry>,
+    retained: Retained,
     hard_state: HardState,
     /// The newest state record.
     pub(super) state: Option<State>,
-    generation: u64,
+    pub(super) generation: u64,
     /// For whoever wants to see all records; such a reader may stand beside a running member.
     observer: Option<Observer<'a>>,
     enough: bool,
@@ -444,7 +381,7 @@ impl<'a> Log<'a> {
     pub(super) fn observed(observer: Observer<'a>) -> Self {
         Log {
             observer: Some(observer),
-            ..Log::new(Index(u64::MAX))
+            ..Log::new(Index(u64::MAX), Retain::default())
         }
     }
 
@@ -453,13 +390,14 @@ impl<'a> Log<'a> {
         self.enough
     }
 
-    fn new(from: Index) -> Self {
+    pub(super) fn new(from: Index, retain: Retain) -> Self {
         Log {
             from,
             base: Index(0),
             last: Position::default(),
             before_term: None,
             entries: Vec::new(),
+            retained: Retained::new(retain),
             hard_state: HardState::default(),
             state: None,
             generation: 0,
@@ -482,6 +420,7 @@ impl<'a> Log<'a> {
             Record::HardState(hard_state) => self.hard_state = *hard_state,
             Record::Restart(at) => {
                 self.entries.clear();
+                self.retained.clear();
                 self.base = at.index;
                 self.end_at(*at);
             }
@@ -502,14 +441,16 @@ impl<'a> Log<'a> {
                     index: *index,
                     term: *term,
                 });
+                let entry = || Entry {
+                    term: *term,
+                    index: *index,
+                    kind: *kind,
+                    data: Bytes::copy_from_slice(data),
+                };
                 if *index >= self.from {
-                    let data = Bytes::copy_from_slice(data);
-                    self.entries.push(Entry {
-                        term: *term,
-                        index: *index,
-                        kind: *kind,
-                        data,
-                    });
+                    self.entries.push(entry());
+                } else if self.retained.wants() {
+                    self.retained.push(entry());
                 }
             }
         }
@@ -545,13 +486,14 @@ impl<'a> Log<'a> {
         if index <= self.base {
             self.base = Index(index.0 - 1);
         }
+        self.retained.cut(index);
         if let Some(first) = self.entries.first() {
             let keep = index.0.saturating_sub(first.index.0);
             self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
         }
     }
 
-    fn finish(self, dir: &Path, torn: Option<Torn>, skipped: usize) -> Result<Replay, WalError> {
+    pub(super) fn finish(self, dir: &Path, torn: Option<Torn>, skipped: usize) -> Result<Replay, WalError> {
         if self.base >= self.from {
             let first = self.base.next();
             return Err(WalError::Gap {
@@ -577,6 +519,7 @@ impl<'a> Log<'a> {
         Ok(Replay {
             metadata: self.state.map(|state| state.metadata).unwrap_or_default(),
             hard_state,
+            retained: self.retained.up_to(self.from),
             entries: self.entries,
             last: self.last,
             before_term: self.before_term,

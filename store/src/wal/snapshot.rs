@@ -4,7 +4,7 @@
 //!
 //! A file is written as `<index:016x>.snap.tmp`, synced, renamed to `<index:016x>.snap`, and its folder synced: a
 //! name without `.tmp` is whole, unless the disk damaged it since, which is why a reader checks every byte before
-//! it hands out the first. A file that comes from another member is written as `<index:016x>.snap.part`, checked
+//! it hands out the first. A file that comes from another member is written as a `.snap.part` (see `copy.rs`), checked
 //! as a whole under that name, and only then renamed.
 //!
 //! # Format
@@ -26,6 +26,7 @@
 //! are sections, in the order written; the last frame has kind 0 and the data: bytes of the whole file (8), number
 //! of sections (8), CRC-32C of all sections' checksums in order (4).
 
+mod copy;
 mod error;
 
 use std::io;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::copy::{SnapshotCopy, SnapshotIdentity, keep_part};
 pub use self::error::SnapshotError;
 use crate::env::{Disk, DiskFile, create_dir_durably};
 use crate::types::{ClusterId, Index, Term};
@@ -187,6 +189,8 @@ pub struct SnapshotReader {
     seed: u32,
     bytes: u64,
     offset: u64,
+    /// The checksum of all sections' checksums.
+    checksums: u32,
 }
 
 impl SnapshotReader {
@@ -208,6 +212,7 @@ impl SnapshotReader {
             seed: 0,
             bytes,
             offset: 0,
+            checksums: 0,
         };
         let (meta, seed) = match decode_header(&header) {
             Ok(header) => header,
@@ -239,6 +244,16 @@ impl SnapshotReader {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Which file it is. The fingerprint is the header's checksum and that of all sections' checksums.
+    #[must_use]
+    pub fn identity(&self) -> SnapshotIdentity {
+        SnapshotIdentity {
+            index: self.meta.index,
+            bytes: self.bytes,
+            fingerprint: u64::from(self.seed) << 32 | u64::from(self.checksums),
+        }
     }
 
     /// The file as it is, from `offset` on: `bytes_max` bytes, or fewer where it ends. To be sent to another member.
@@ -289,6 +304,7 @@ impl SnapshotReader {
             end.extend_from_slice(&sections.to_le_bytes());
             end.extend_from_slice(&checksums.to_le_bytes());
             let last = self.offset + (FRAME_HEAD + END_BYTES) as u64 == self.bytes;
+            self.checksums = checksums;
             return if last && frame.data == end {
                 Ok(())
             } else {
@@ -342,104 +358,6 @@ struct Frame {
     checksum: u32,
     kind: u8,
     data: Bytes,
-}
-
-/// A snapshot file that comes from another member, piece by piece. Dropped before [`SnapshotCopy::finish`], it
-/// leaves nothing.
-pub struct SnapshotCopy {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    path: PathBuf,
-    file: Box<dyn DiskFile>,
-    bytes: u64,
-    finished: bool,
-}
-
-impl SnapshotCopy {
-    /// Begins a copy of the snapshot of `index` (in a folder made where missing), in place of an unfinished one.
-    pub fn create(disk: Arc<dyn Disk>, dir: &Path, index: Index) -> Result<Self, SnapshotError> {
-        create_dir_durably(disk.as_ref(), dir).map_err(io_error("create", dir))?;
-        let path = part_path(dir, index);
-        match disk.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &path)(error));
-            }
-            _ => {}
-        }
-        let file = disk.create(&path).map_err(io_error("create", &path))?;
-        Ok(SnapshotCopy {
-            disk,
-            dir: dir.to_owned(),
-            path,
-            file,
-            bytes: 0,
-            finished: false,
-        })
-    }
-
-    /// Bytes written so far.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Appends a piece.
-    pub fn append(&mut self, data: &[u8]) -> Result<(), SnapshotError> {
-        self.file
-            .write_at(self.bytes, data)
-            .map_err(io_error("write", &self.path))?;
-        self.bytes += data.len() as u64;
-        Ok(())
-    }
-
-    /// Syncs the file, checks every byte of it and that it is what was announced, and makes it durable under the
-    /// name of a finished snapshot. Only the announced revision is not compared, since none is.
-    pub fn finish(mut self, announced: SnapshotMeta) -> Result<SnapshotReader, SnapshotError> {
-        self.file.sync_data().map_err(io_error("sync", &self.path))?;
-        let mut reader = SnapshotReader::open_at(self.disk.as_ref(), self.path.clone(), announced.index)?;
-        let found = reader.meta();
-        if found.cluster != announced.cluster {
-            return Err(reader.corrupt("it is of another cluster"));
-        }
-        if found.term != announced.term {
-            return Err(reader.corrupt("its term is not the one announced"));
-        }
-        let path = path(&self.dir, announced.index);
-        self.disk
-            .rename(&self.path, &path)
-            .map_err(io_error("rename", &self.path))?;
-        self.finished = true;
-        self.disk
-            .sync_dir(&self.dir)
-            .map_err(io_error("sync", &self.dir))?;
-        reader.path = path;
-        Ok(reader)
-    }
-}
-
-impl Drop for SnapshotCopy {
-    fn drop(&mut self) {
-        if !self.finished {
-            // Gives the space back; failing that, the cleaning at the next start does.
-            self.disk.remove(&self.path).ok();
-        }
-    }
-}
-
-/// Removes the unfinished copies of other members' snapshots. Returns how many there were.
-pub fn remove_parts(disk: &dyn Disk, dir: &Path) -> Result<usize, SnapshotError> {
-    let names = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        names => names.map_err(io_error("list", dir))?,
-    };
-    let is_part = |name: &&PathBuf| name.to_str().is_some_and(|name| name.ends_with(PART));
-    let mut removed = 0;
-    for name in names.iter().filter(is_part) {
-        let path = dir.join(name);
-        disk.remove(&path).map_err(io_error("remove", &path))?;
-        removed += 1;
-    }
-    Ok(removed)
 }
 
 /// The outcome of looking for a snapshot to start from.
@@ -520,10 +438,6 @@ fn unfinished_path(dir: &Path, index: Index) -> PathBuf {
     dir.join(format!("{:016x}{UNFINISHED}", index.0))
 }
 
-fn part_path(dir: &Path, index: Index) -> PathBuf {
-    dir.join(format!("{:016x}{PART}", index.0))
-}
-
 /// The header, and the checksum in it that seeds the frames'.
 fn encode_header(meta: &SnapshotMeta) -> (Vec<u8>, u32) {
     let mut header = vec![0; HEADER_BYTES];
@@ -589,7 +503,6 @@ const END_BYTES: usize = 20;
 const KIND_END: u8 = 0;
 const FINISHED: &str = ".snap";
 const UNFINISHED: &str = ".snap.tmp";
-const PART: &str = ".snap.part";
 /// How much is written at once.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -733,84 +646,5 @@ mod tests {
         let newest = newest_valid(&disk, Path::new("/none")).unwrap();
         assert!(newest.reader.is_none() && newest.damaged.is_empty());
         assert_eq!(remove_older_than(&disk, Path::new("/none"), Index(9)).unwrap(), 0);
-    }
-
-    /// A copy of the snapshot of index 20, in pieces of 1000 bytes.
-    fn copy(disk: &FakeDisk, bytes: &[u8], announced: SnapshotMeta) -> Result<SnapshotReader, SnapshotError> {
-        let mut copy = SnapshotCopy::create(Arc::new(disk.clone()), Path::new(DIR), announced.index)?;
-        bytes.chunks(1000).try_for_each(|piece| copy.append(piece))?;
-        assert_eq!(copy.bytes(), bytes.len() as u64);
-        copy.finish(announced)
-    }
-
-    fn names(disk: &FakeDisk) -> Vec<String> {
-        let names = disk.list(Path::new(DIR)).unwrap();
-        names.iter().map(|name| name.display().to_string()).collect()
-    }
-
-    #[test]
-    fn a_copy_is_the_same_snapshot_or_nothing() {
-        let sections = [(1, b"some state".to_vec()), (2, vec![7; 2500])];
-        let from = FakeDisk::new(0);
-        write(&from, 20, &sections).unwrap();
-        let reader = SnapshotReader::open(&from, Path::new(DIR), Index(20)).unwrap();
-        // Removed while it is being sent: the open file stays.
-        remove_older_than(&from, Path::new(DIR), Index(21)).unwrap();
-        let mut bytes = Vec::new();
-        while (bytes.len() as u64) < reader.bytes() {
-            bytes.extend_from_slice(&reader.bytes_at(bytes.len() as u64, 600).unwrap());
-        }
-        assert!(reader.bytes_at(reader.bytes(), 600).unwrap().is_empty());
-
-        let to = FakeDisk::new(0);
-        let mut arrived = copy(&to, &bytes, meta(20)).unwrap();
-        assert_eq!(read(&mut arrived), sections);
-        assert_eq!(names(&to), ["0000000000000014.snap"]);
-        let foreign = SnapshotMeta {
-            cluster: ClusterId(8),
-            ..meta(20)
-        };
-        let other_term = SnapshotMeta {
-            term: Term(4),
-            ..meta(20)
-        };
-        for announced in [foreign, other_term, meta(21)] {
-            assert!(matches!(
-                copy(&to, &bytes, announced),
-                Err(SnapshotError::Corrupt { .. })
-            ));
-        }
-        for at in (0..bytes.len()).step_by(37) {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 4;
-            assert!(copy(&to, &damaged, meta(20)).is_err(), "byte {at}");
-            assert!(copy(&to, &bytes[..at], meta(20)).is_err(), "length {at}");
-        }
-        assert_eq!(names(&to), ["0000000000000014.snap"]);
-        assert_eq!(
-            newest_valid(&to, Path::new(DIR)).unwrap().reader.unwrap().meta(),
-            meta(20)
-        );
-    }
-
-    #[test]
-    fn parts_of_copies_are_cleaned_away() {
-        let disk = FakeDisk::new(0);
-        write(&disk, 10, &sections()).unwrap();
-        let copy = SnapshotCopy::create(Arc::new(disk.clone()), Path::new(DIR), Index(20)).unwrap();
-        std::mem::forget(copy);
-        assert_eq!(names(&disk).len(), 2);
-        assert_eq!(
-            newest_valid(&disk, Path::new(DIR))
-                .unwrap()
-                .reader
-                .unwrap()
-                .meta()
-                .index,
-            Index(10)
-        );
-        assert_eq!(remove_parts(&disk, Path::new(DIR)).unwrap(), 1);
-        assert_eq!(names(&disk), ["000000000000000a.snap"]);
-        assert_eq!(remove_parts(&disk, Path::new("/none")).unwrap(), 0);
     }
 }

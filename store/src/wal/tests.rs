@@ -459,3 +459,92 @@ fn metadata_is_read_from_the_newest_segment_that_has_it() {
 
 mod ends;
 mod golden;
+
+/// Entries before the index asked for come along, within the limits, and never from further back than one segment.
+#[test]
+fn what_leads_up_to_the_index_asked_for_is_retained() {
+    let disk = FakeDisk::new(9);
+    let mut wal = create(&disk, config(4096));
+    for index in 1..=100 {
+        wal.append(&[append(entries(index..=index, 1, 100))]).unwrap();
+    }
+    drop(wal);
+    let retained = |from: u64, entries_max: usize, bytes_max: usize| {
+        let retain = Retain {
+            entries_max,
+            bytes_max,
+        };
+        let config = Config {
+            retain,
+            ..config(4096)
+        };
+        let replay = replay::read(&disk, Path::new(DIR), Index(from), &config).unwrap();
+        assert_eq!(replay.entries.len() as u64, 101 - from);
+        let indexes: Vec<u64> = replay.retained.iter().map(|entry| entry.index.0).collect();
+        if let (Some(first), Some(last)) = (indexes.first(), indexes.last()) {
+            assert_eq!((last + 1, last - first + 1), (from, indexes.len() as u64));
+        }
+        let expected = entries(1..=100, 1, 100);
+        assert!(replay.retained.iter().all(|entry| expected.contains(entry)));
+        indexes.len()
+    };
+    for from in [2, 30, 60, 99, 101] {
+        assert_eq!(retained(from, 0, 1 << 20), 0);
+        let before = usize::try_from(from).unwrap() - 1;
+        assert_eq!(retained(from, 5, 1 << 20), before.min(5), "from {from}");
+        assert_eq!(retained(from, 1000, 350), before.min(3), "from {from}");
+        let all = retained(from, 1000, 1 << 20);
+        assert!(
+            all <= 2 * 4096 / 100,
+            "from {from}: {all}, which is more than two segments hold"
+        );
+    }
+    // Another segment is read where the index asked for is the first of its own.
+    assert!((20..101).all(|from| retained(from, 10, 1 << 20) == 10));
+    // What cannot be read is not needed.
+    let sequences = segment::list(&disk, Path::new(DIR)).unwrap().segments;
+    for sequence in &sequences[..sequences.len() - 1] {
+        assert!(disk.damage(&segment::path(Path::new(DIR), *sequence), 2000, 1));
+    }
+    assert!(retained(101, 1000, 1 << 20) < 40);
+}
+
+/// Entries that were replaced, or that a snapshot took the place of, are not retained.
+#[test]
+fn only_the_present_log_is_retained() {
+    let disk = FakeDisk::new(10);
+    let mut wal = create(&disk, config(1 << 16));
+    wal.append(&[append(entries(1..=20, 1, 10))]).unwrap();
+    wal.append(&[append(entries(8..=12, 2, 10))]).unwrap();
+    drop(wal);
+    let retain = Retain {
+        entries_max: 100,
+        bytes_max: 1 << 20,
+    };
+    let config = Config {
+        retain,
+        ..config(1 << 16)
+    };
+    let read = |from: u64| replay::read(&disk, Path::new(DIR), Index(from), &config).unwrap();
+    let terms = |replay: &Replay| {
+        replay
+            .retained
+            .iter()
+            .map(|entry| entry.term.0)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(terms(&read(11)), [1, 1, 1, 1, 1, 1, 1, 2, 2, 2]);
+    assert_eq!(terms(&read(16)), [0; 0], "the log ends before it");
+    let (mut wal, _) = open(&disk, 13, config.clone()).unwrap();
+    let restart = Append {
+        restart: Some(Position {
+            index: Index(30),
+            term: Term(2),
+        }),
+        ..Append::default()
+    };
+    wal.append(&[restart, append(entries(31..=33, 3, 10))]).unwrap();
+    drop(wal);
+    assert_eq!(terms(&read(31)), [0; 0]);
+    assert_eq!(terms(&read(33)), [3, 3]);
+}

@@ -10,7 +10,8 @@ use super::record::{
     BATCH_BYTES_MAX, Encoder, HARD_STATE_BYTES, LogOffset, RESTART_BYTES, STATE_BYTES, SegmentId, State,
     batch_bytes, entry_bytes,
 };
-use super::replay::{self, Replay, Scan};
+use super::replay::{self, Replay};
+use super::scan::{self, Scan};
 use super::segment::{self, HEADER_BYTES, SpareJob};
 use super::{Append, Config, HardState, Metadata, Position, WalError};
 use crate::env::{Disk, DiskFile, create_dir_durably};
@@ -148,7 +149,7 @@ impl Wal {
             tail,
             tail_id,
             segments,
-        } = replay::scan(disk.as_ref(), dir, from, &config)?;
+        } = scan::scan(disk.as_ref(), dir, from, &config)?;
         let path = segment::path(dir, tail.sequence);
         let file = disk.open(&path).map_err(io_error("open", &path))?;
         let (held, beyond): (Vec<_>, Vec<_>) = segments

@@ -150,7 +150,7 @@ fn a_restart_goes_on_with_the_log_it_had() {
         panic!("an append comes first")
     };
     let mut tail = Tail::new(Index(1), Term(1), &[MemberId(1)], &[], LIMITS);
-    tail.restore(append.entries, append.state.unwrap());
+    tail.restore(append.entries, append.state.unwrap(), Index(1));
     let mut node = self::node(tail, 1);
     node.step(Input::Campaign);
     let effects = ready(&mut node);

@@ -53,7 +53,7 @@ fn arrive_at(
     index: Index,
 ) -> Result<Box<State>, SnapshotError> {
     let reader = SnapshotReader::open(&leader.disk, &leader.member.place.folders.snap, index)?;
-    let mut copy = SnapshotCopy::create(disk, snap, index)?;
+    let mut copy = SnapshotCopy::begin(disk, snap, reader.identity())?;
     for offset in (0..reader.bytes()).step_by(1000) {
         copy.append(&reader.bytes_at(offset, 1000)?)?;
     }
