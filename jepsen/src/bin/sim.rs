@@ -83,6 +83,7 @@ struct Totals {
     pauses: u64,
     partitions: u64,
     hand_overs: u64,
+    stalls: u64,
     empty_disks: u64,
     sent: u64,
     dropped: u64,
@@ -101,6 +102,7 @@ impl Totals {
         self.pauses += report.pauses;
         self.partitions += report.partitions;
         self.hand_overs += report.hand_overs;
+        self.stalls += report.stalls;
         self.empty_disks += report.empty_disks;
         self.sent += report.traffic.sent;
         self.dropped += report.traffic.dropped;
@@ -110,7 +112,7 @@ impl Totals {
     fn print(&self, first: u64) {
         println!(
             "{} seeds from {first}: {} steps, {} answers, {} elections, {} snapshots installed, {} crashes, \
-             {} pauses, {} partitions, {} hand-overs, {} empty disks, {} messages ({} lost, {} doubled), {} failed",
+             {} pauses, {} partitions, {} hand-overs, {} stalls, {} empty disks, {} messages ({} lost, {} doubled), {} failed",
             self.runs,
             self.steps,
             self.answers,
@@ -120,6 +122,7 @@ impl Totals {
             self.pauses,
             self.partitions,
             self.hand_overs,
+            self.stalls,
             self.empty_disks,
             self.sent,
             self.dropped,

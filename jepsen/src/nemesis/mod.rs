@@ -6,6 +6,7 @@
 //! | [`pause`] | a member stands still, as by SIGSTOP, and then finds that time has passed |
 //! | [`partition`] | members cannot reach each other, both ways or one way |
 //! | [`disk`] | a disk fails a sync; a member comes back with an empty disk |
+//! | [`stall`] | a disk stands still for a while |
 //! | [`clock`] | members' clocks run at speeds of their own |
 //!
 //! Beside these a leader is asked now and then to hand over. The network's own weather is in [`crate::sim::network`]. Nothing here may take from a cluster what it needs to keep
@@ -16,6 +17,7 @@ pub mod disk;
 pub mod partition;
 pub mod pause;
 pub mod power;
+pub mod stall;
 
 use std::collections::BTreeSet;
 
@@ -49,6 +51,10 @@ pub struct Intensities {
     pub partition_max: Time,
     /// One member comes back with an empty disk.
     pub empty_disk_every: Option<Time>,
+    /// One member's disk stands still.
+    pub stall_every: Option<Time>,
+    /// The longest time that it does.
+    pub stall_max: Time,
     /// How fast the fastest clock may run, in percent of true time; the slowest one is right.
     pub clock_percent_max: u64,
     /// The network.
@@ -69,6 +75,8 @@ impl Intensities {
         partition_every: None,
         partition_max: 0,
         empty_disk_every: None,
+        stall_every: None,
+        stall_max: 0,
         clock_percent_max: 100,
         weather: Weather::CALM,
     };
@@ -101,6 +109,8 @@ impl Intensities {
             empty_disk_every: ms(&mut rng, &[0, 0, 1000]),
             clock_percent_max: *rng.pick(&[100, 120, 200]),
             weather: Weather::draw(&mut rng),
+            stall_every: ms(&mut rng, &[0, 0, 700]),
+            stall_max: *rng.pick(&[50, 400, 1500]) * MILLISECOND,
         }
     }
 }
@@ -122,11 +132,13 @@ pub enum Trouble {
     Partition,
     /// See [`Intensities::empty_disk_every`].
     EmptyDisk,
+    /// See [`Intensities::stall_every`].
+    StalledDisk,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 7] = [
+    pub const ALL: [Trouble; 8] = [
         Trouble::Crash,
         Trouble::Blackout,
         Trouble::FailedSync,
@@ -134,6 +146,7 @@ impl Trouble {
         Trouble::Pause,
         Trouble::Partition,
         Trouble::EmptyDisk,
+        Trouble::StalledDisk,
     ];
 }
 
@@ -199,6 +212,13 @@ pub enum Order {
         /// How long.
         away: Time,
     },
+    /// Lets a member's disk stand still for a while.
+    Stall {
+        /// Whose.
+        member: MemberNumber,
+        /// How long.
+        away: Time,
+    },
     /// Blocks these links, instead of those blocked before, for a while.
     Block {
         /// Which.
@@ -226,6 +246,7 @@ pub fn next(trouble: Trouble, intensities: &Intensities, rng: &mut Rng) -> Optio
         Trouble::Pause => intensities.pause_every,
         Trouble::Partition => intensities.partition_every,
         Trouble::EmptyDisk => intensities.empty_disk_every,
+        Trouble::StalledDisk => intensities.stall_every,
     }?;
     Some(rng.between(1, 2 * mean))
 }
@@ -241,6 +262,7 @@ pub fn strike(trouble: Trouble, intensities: &Intensities, sight: &Sight, rng: &
         Trouble::Pause => vec![pause::pause(intensities, sight, rng)],
         Trouble::Partition => vec![partition::partition(intensities, sight, rng)],
         Trouble::EmptyDisk => Vec::from_iter(disk::wipe(intensities, sight, rng)),
+        Trouble::StalledDisk => vec![stall::stall(intensities, sight, rng)],
     }
 }
 
@@ -261,6 +283,7 @@ mod tests {
         assert!(some(|i| i.pause_every.is_some()));
         assert!(some(|i| i.partition_every.is_some()));
         assert!(some(|i| i.empty_disk_every.is_some()));
+        assert!(some(|i| i.stall_every.is_some()));
         assert!(some(|i| i.clock_percent_max > 100));
         assert!(some(|i| i.weather.drop_in > 0));
         assert_eq!(Intensities::draw(7, 3), Intensities::draw(7, 3));
@@ -272,6 +295,7 @@ mod tests {
             away_max: 10,
             pause_max: 10,
             partition_max: 10,
+            stall_max: 10,
             ..Intensities::NONE
         };
         let sight = Sight {

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{WatchRequest, WatchResponse};
 use store::backend::MemoryBackend;
-use store::env::Clock;
 use store::env::fake::{FakeDisk, ManualClock, SeededEntropy};
+use store::env::{Clock, Instant};
 use store::error::{Error as StoreError, RequestError, Unavailable};
 use store::shell::sim::{Bugs, Sent, SimMember, SimWorld, Step as Part, describe, is_proposal, tells};
 use store::shell::{ClusterState, Settings, Store, WatchRequests, WatchResponses};
@@ -269,6 +269,12 @@ impl Member for Engine {
                 running.member.hand_over();
                 running.tell_sends(members, outputs);
             });
+        }
+    }
+
+    fn stall(&mut self, until: Time) {
+        if let Some(running) = &mut self.running {
+            running.member.stall(Instant(until));
         }
     }
 

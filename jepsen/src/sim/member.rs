@@ -130,6 +130,9 @@ pub trait Member {
     /// Asks it to hand over the leadership, if it leads.
     fn hand_over(&mut self, now: Time);
 
+    /// Lets the disk stand still until then: what it is given to do waits. A restart ends that.
+    fn stall(&mut self, _until: Time) {}
+
     /// Tells that time has passed.
     fn tick(&mut self, now: Time);
 

@@ -81,6 +81,8 @@ pub struct RunReport {
     pub empty_disks: u64,
     /// Leaders asked to hand over.
     pub hand_overs: u64,
+    /// Disks that stood still for a while.
+    pub stalls: u64,
     /// Terms with a leader.
     pub elections: u64,
     /// Snapshots that a member installed from another.
@@ -100,7 +102,7 @@ impl fmt::Display for RunReport {
         writeln!(
             f,
             "seed {}, {} members: {} steps, {} elections, {} snapshots, {} crashes, {} pauses, {} partitions, \
-             {} hand-overs, {} empty disks, {} of {} messages lost, {} answers, revision {}, {} watch events, trace {:016x}, \
+             {} hand-overs, {} stalls, {} empty disks, {} of {} messages lost, {} answers, revision {}, {} watch events, trace {:016x}, \
              {} failures",
             self.seed,
             self.members,
@@ -111,6 +113,7 @@ impl fmt::Display for RunReport {
             self.pauses,
             self.partitions,
             self.hand_overs,
+            self.stalls,
             self.empty_disks,
             self.traffic.dropped,
             self.traffic.sent,

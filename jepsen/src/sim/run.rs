@@ -101,6 +101,7 @@ struct Counts {
     partitions: u64,
     empty_disks: u64,
     hand_overs: u64,
+    stalls: u64,
 }
 
 struct Run<'a> {
@@ -247,6 +248,7 @@ impl<'a> Run<'a> {
             partitions: self.counts.partitions,
             empty_disks: self.counts.empty_disks,
             hand_overs: self.counts.hand_overs,
+            stalls: self.counts.stalls,
             elections: self.invariants.elections(),
             snapshots: self.invariants.snapshots(),
             traffic: self.network.traffic(),

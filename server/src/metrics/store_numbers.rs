@@ -210,6 +210,16 @@ const COUNTERS: &[Row<u64>] = &[
         |m| m.late_heartbeats,
     ),
     (
+        "taffrail_wal_stalls_total",
+        "The total number of times that the log's disk stood still for longer than the election timeout.",
+        |m| m.stalled_syncs,
+    ),
+    (
+        "taffrail_wal_stall_leader_transfers_total",
+        "The total number of times that this member handed its leadership over because its log's disk stood still.",
+        |m| m.stall_hand_overs,
+    ),
+    (
         "etcd_server_slow_apply_total",
         "The total number of slow apply requests (likely overloaded from slow disk).",
         |m| m.slow_applies,

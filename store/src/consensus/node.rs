@@ -73,6 +73,8 @@ pub struct Node {
     pub(super) active: BTreeSet<u64>,
     /// A snapshot that is in the log, and not yet in the state.
     placing: Option<Index>,
+    /// The disk of the log stands still.
+    pub(super) stalled: bool,
     pub(super) recovering: bool,
     /// It was removed for good.
     pub(super) retired: bool,
@@ -127,6 +129,7 @@ impl Node {
             snapshot_held: Index(0),
             active: BTreeSet::new(),
             placing: None,
+            stalled: false,
             recovering: config.recovering,
             retired: false,
             leaving: None,
@@ -221,8 +224,10 @@ impl Node {
         self.ticks += 1;
         self.lost_leader = 0;
         self.note_active();
-        // Without its memory it must neither vote nor ask for votes; nor can it be elected while its state is behind.
-        if !self.recovering && !self.retired && self.placing.is_none() {
+        // Without its memory it must neither vote nor ask for votes; nor can it be elected while its state is behind, and
+        // it should not be while its log stands still.
+        let lets_others = self.stalled && !self.role.is_leader;
+        if !self.recovering && !self.retired && self.placing.is_none() && !lets_others {
             self.raw.tick();
         }
         self.expire_stranded();
@@ -288,7 +293,7 @@ impl Node {
             MessageType::MsgPropose if !self.takes_proposals() => self.strand(message),
             MessageType::MsgPropose if holds_change(&message) => self.change_proposed(message),
             // raft-rs cannot stand for election while its state is behind its log.
-            MessageType::MsgTimeoutNow if self.placing.is_some() => {}
+            MessageType::MsgTimeoutNow if self.placing.is_some() || self.stalled => {}
             // A message of a member that is not known, or one that came too late.
             _ => drop(self.raw.step(message)),
         }

@@ -22,6 +22,40 @@ impl Node {
             .map(|(id, _)| MemberId(*id))
     }
 
+    /// The disk of this member's log stands still, or does so no more: meanwhile it does not stand for election, nor does
+    /// it take a leadership that is handed over. It goes on leading, until somebody else can.
+    pub fn set_stalled(&mut self, stalled: bool) {
+        self.stalled = stalled;
+    }
+
+    /// The voter to hand the leadership to while this member's own log stands still: of those that keep up the one whose
+    /// log is the longest, if they are a quorum without this member. One keeps up that has acknowledged more than is
+    /// durable here, or all there is: its own disk works.
+    #[must_use]
+    pub fn able_successor(&self) -> Option<MemberId> {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader {
+            return None;
+        }
+        let (durable, last) = (raft.raft_log.persisted, raft.raft_log.last_index());
+        let store = self.raw.store();
+        let able = |id: u64, progress: &Progress| {
+            id != raft.id
+                && store.is_voter(MemberId(id))
+                && self.is_active(id, progress)
+                && (progress.matched > durable || progress.matched == last)
+        };
+        let able: Vec<_> = raft
+            .prs()
+            .iter()
+            .filter(|(id, progress)| able(**id, progress))
+            .map(|(id, progress)| (progress.matched, *id))
+            .collect();
+        let quorum = store.voters().len() / 2 + 1;
+        let longest = able.iter().max().map(|(_, id)| MemberId(*id));
+        longest.filter(|_| able.len() >= quorum)
+    }
+
     /// Lets a follower stand for election soon, unless it hears of a leader: it has just started, and whoever led would
     /// have been heard.
     pub fn advance_election(&mut self) {

@@ -194,12 +194,14 @@ impl LogThread {
         let numbers = &self.shared.published.disk;
         if !batch.is_empty() {
             let began = Instant::now();
+            numbers.wal_busy.begin(self.shared.clock.now());
             let mut took = Duration::ZERO;
             self.wal.append_with(batch, |bytes| {
                 took = began.elapsed();
                 let bytes = bytes as u64;
                 numbers.wal_written_bytes.fetch_add(bytes, Ordering::Relaxed);
             })?;
+            numbers.wal_busy.end();
             numbers.wal_write.observe(took);
             numbers.wal_sync.observe(began.elapsed().saturating_sub(took));
         }

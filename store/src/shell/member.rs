@@ -23,7 +23,7 @@ use proto::etcdserverpb::{
     Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, InternalRaftRequest,
 };
 
-use self::leadership::Move;
+use self::leadership::{DiskWatch, Move};
 use self::leases::{LeaseCall, Questions};
 use self::membership::Changes;
 use self::peers::Peers;
@@ -105,6 +105,7 @@ pub(super) struct Member {
     changes: Changes,
     /// Callers who wait for the leadership to move.
     moves: Vec<Move>,
+    disk: DiskWatch,
     transfers: Transfers,
     /// A snapshot that is offered to Raft, one that Raft has taken, and one that is put in place now.
     arrived: Option<Box<Received>>,
@@ -150,6 +151,7 @@ impl Member {
             peers: Peers::new(&shared),
             changes: Changes::default(),
             moves: Vec::new(),
+            disk: DiskWatch::default(),
             shared,
             transfers,
             arrived: None,
@@ -212,6 +214,7 @@ impl Member {
 
     /// One tick of the clock, a heartbeat interval after the last.
     pub(super) fn tick(&mut self, now: Instant) {
+        self.watch_disk(now);
         self.node.step(Input::Tick);
         self.give_up_round(now);
         self.expire_callers(now);

@@ -336,6 +336,7 @@ impl Default for LeaseTtls {
 
 /// What the log writer and the maintenance count.
 pub(super) struct DiskNumbers {
+    pub(super) wal_busy: super::busy::Busy,
     pub(super) wal_sync: Histogram,
     pub(super) wal_write: Histogram,
     /// By this process.
@@ -356,6 +357,7 @@ pub(super) struct DiskNumbers {
 impl Default for DiskNumbers {
     fn default() -> Self {
         DiskNumbers {
+            wal_busy: super::busy::Busy::default(),
             wal_sync: Histogram::default(),
             wal_write: Histogram::default(),
             wal_written_bytes: AtomicU64::new(0),
@@ -427,6 +429,10 @@ pub struct Metrics {
     pub slow_read_indexes: u64,
     pub failed_read_indexes: u64,
     pub late_heartbeats: u64,
+    /// Times that the log's disk stood still for longer than `Limits::stalled_sync`.
+    pub stalled_syncs: u64,
+    /// Times that this member therefore handed its leadership over.
+    pub stall_hand_overs: u64,
     pub snapshot_sends: Vec<(MemberId, TransferValues)>,
     pub snapshot_receives: Vec<(MemberId, TransferValues)>,
     pub snapshots_applying: u64,

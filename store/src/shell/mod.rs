@@ -18,6 +18,7 @@
 
 mod actors;
 mod bootstrap;
+mod busy;
 mod command;
 mod downgrade;
 mod driver;

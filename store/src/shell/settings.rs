@@ -108,6 +108,9 @@ pub struct Limits {
     pub checkpoint_interval: Duration,
     /// Bytes of one log segment.
     pub wal_segment_bytes: u64,
+    /// How long the log's disk may take for a write or sync before a leader hands its leadership over, as a member with
+    /// such a disk also takes none; `None` is the election timeout.
+    pub stalled_sync: Option<Duration>,
     /// Bytes of log since the last snapshot file that make the next one due, or the size of the state if larger.
     pub snapshot_log_bytes: u64,
     /// Bytes of log entries, or of proposals passed on, in one message to another member; one entry at least.
@@ -136,6 +139,7 @@ impl Default for Limits {
             checkpoint_bytes: 8 << 20,
             checkpoint_interval: Duration::from_secs(1),
             wal_segment_bytes: 64 << 20,
+            stalled_sync: None,
             snapshot_log_bytes: 1 << 30,
             message_bytes: 1 << 20,
             snapshot_chunk_bytes: 256 << 10,
@@ -181,6 +185,12 @@ impl Settings {
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.election
+    }
+
+    /// See [`Limits::stalled_sync`].
+    #[must_use]
+    pub fn stalled_sync(&self) -> Duration {
+        self.limits.stalled_sync.unwrap_or(self.election)
     }
 
     /// The shortest TTL of a lease in seconds: one and a half election timeouts, rounded up, as etcd.

@@ -143,6 +143,8 @@ pub(super) struct Published {
     pub(super) slow_read_indexes: AtomicU64,
     pub(super) failed_read_indexes: AtomicU64,
     pub(super) late_heartbeats: AtomicU64,
+    pub(super) stalled_syncs: AtomicU64,
+    pub(super) stall_hand_overs: AtomicU64,
     pub(super) leases_granted: AtomicU64,
     pub(super) leases_revoked: AtomicU64,
     pub(super) leases_renewed: AtomicU64,

@@ -201,6 +201,8 @@ pub struct SimMember {
     events_in: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     appends: VecDeque<Append>,
+    /// The log's disk stands still until then.
+    stalled_until: Instant,
     release: Option<Index>,
     pub(super) jobs: VecDeque<Job>,
     _lock: Box<dyn DirLock>,
@@ -254,6 +256,7 @@ impl SimMember {
             events_in,
             events,
             appends: VecDeque::new(),
+            stalled_until: Instant::default(),
             release: None,
             jobs: VecDeque::new(),
             _lock: lock,
@@ -297,6 +300,11 @@ impl SimMember {
     pub fn hand_over(&mut self) {
         self.actors.member.hand_over();
         self.round();
+    }
+
+    /// The log's disk stands still until then: what is to be written there waits.
+    pub fn stall(&mut self, until: Instant) {
+        self.stalled_until = until;
     }
 
     /// The messages sent since the last call, in order.
@@ -347,7 +355,10 @@ impl SimMember {
             Step::Round => {
                 !self.mailbox.is_empty() || !self.messages.is_empty() || self.actors.member.has_work()
             }
-            Step::WriteLog => !self.appends.is_empty() || self.release.is_some(),
+            Step::WriteLog => {
+                let stalled = self.world.clock.now() < self.stalled_until;
+                !stalled && (!self.appends.is_empty() || self.release.is_some())
+            }
             Step::Deliver => !self.events.is_empty(),
             Step::Tick | Step::Flush => true,
             Step::WatchTick => self.actors.member.watch_deadline().is_some(),
@@ -410,6 +421,10 @@ impl SimMember {
                     if self.bugs.answer_before_sync {
                         drop(self.events_in.send(Event::Persisted(append.number)));
                     }
+                    if self.appends.is_empty() {
+                        let busy = &self.shared.published.disk.wal_busy;
+                        busy.begin(self.world.clock.now());
+                    }
                     self.appends.push_back(append);
                 }
                 Output::ReadHistory(request) => {
@@ -435,6 +450,7 @@ impl SimMember {
             states.for_each(|state| state.vote = MemberId(0));
         }
         let batch: Vec<_> = self.appends.drain(..).map(snapshots::to_wal).collect();
+        self.shared.published.disk.wal_busy.end();
         match self.wal.append(&batch) {
             Ok(()) if self.bugs.answer_before_sync => {}
             Ok(()) => drop(self.events_in.send(Event::Persisted(number))),

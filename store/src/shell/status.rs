@@ -121,6 +121,8 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         slow_read_indexes: load(&published.slow_read_indexes),
         failed_read_indexes: load(&published.failed_read_indexes),
         late_heartbeats: load(&published.late_heartbeats),
+        stalled_syncs: load(&published.stalled_syncs),
+        stall_hand_overs: load(&published.stall_hand_overs),
         snapshot_sends: published.snapshots_sent.values(),
         snapshot_receives: published.snapshots_received.values(),
         snapshots_applying: load(&published.snapshots_applying),

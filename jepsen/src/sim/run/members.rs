@@ -111,6 +111,16 @@ impl Run<'_> {
         }
     }
 
+    pub(super) fn stall(&mut self, number: MemberNumber, away: Time) {
+        let until = self.world.now() + away;
+        let slot = &mut self.members[number.0];
+        if slot.up {
+            self.counts.stalls += 1;
+            self.world.note(format_args!("m{}'s disk stands still", number.0));
+            slot.member.stall(slot.speed.shown(until));
+        }
+    }
+
     pub(super) fn hand_over(&mut self, number: MemberNumber) {
         let slot = &mut self.members[number.0];
         if slot.runs() {

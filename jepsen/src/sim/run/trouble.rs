@@ -59,6 +59,7 @@ impl Run<'_> {
                     self.world.after(away, Happening::Resume(member, pause));
                 }
             }
+            Order::Stall { member, away } => self.stall(member, away),
             Order::Block { links, away } => {
                 self.counts.partitions += 1;
                 self.world.note(format_args!("blocked: {links:?}"));
