@@ -18,7 +18,7 @@ use crate::grpc::meter::Shard;
 use crate::listen::{self, ListenError, Listeners, Listening, Port};
 use crate::metrics::HealthCounts;
 use crate::peer::discover::{self, DiscoverError};
-use crate::peer::{Home, Identity, Peers, accept};
+use crate::peer::{Home, Identity, Peers, Protocols, accept};
 use crate::placement::Placement;
 use crate::shutdown::{self, Signals};
 use crate::tls::Connector;
@@ -190,6 +190,7 @@ fn attach(peers: &Peers, store: &Store) {
         identity: Identity {
             cluster: store.cluster_id(),
             member: store.member_id(),
+            protocols: Protocols::OWN,
         },
         receive: Box::new(move |from, message| receiver.receive(from, message)),
         now: Box::new(move || clock.now()),

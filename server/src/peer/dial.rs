@@ -75,7 +75,7 @@ pub(super) async fn upgrade(
     let request = handshake::request(own, to, class, &url.authority())?;
     let dialed = async {
         let answer = ask(url, tls, request).await?;
-        match handshake::judge_answer(&answer, own) {
+        match handshake::judge_answer(&answer, own, to) {
             Ok(()) => Ok(left_of(
                 hyper::upgrade::on(answer).await.map_err(DialError::Http)?,
             )),

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use store::env::Class;
 use store::types::{ClusterId, MemberId};
 
+use super::protocol::Protocols;
 use crate::config::ETCD_VERSION;
 
 /// Who a member is.
@@ -14,6 +15,8 @@ use crate::config::ETCD_VERSION;
 pub(crate) struct Identity {
     pub(crate) cluster: ClusterId,
     pub(crate) member: MemberId,
+    /// What it can talk in.
+    pub(crate) protocols: Protocols,
 }
 
 /// Why a peer is refused: the HTTP status and the text of the answer, etcd's where etcd has one.
@@ -85,10 +88,14 @@ pub(super) fn judge_request(headers: &HeaderMap, own: Identity) -> Result<Member
     if id(headers, &TO) != Some(own.member.0) {
         return Err(Refusal::precondition("to field mismatch"));
     }
-    match id(headers, &FROM) {
-        Some(from) if from != own.member.0 => Ok(MemberId(from)),
-        _ => Err(unknown_sender()),
-    }
+    let from = match id(headers, &FROM) {
+        Some(from) if from != own.member.0 => MemberId(from),
+        _ => return Err(unknown_sender()),
+    };
+    let (this, that) = (format!("member {}", own.member), format!("member {from}"));
+    let agreed = own.protocols.agree(headers, &this, &that);
+    agreed.map_err(Refusal::precondition)?;
+    Ok(from)
 }
 
 /// Whom a request says it comes from, for the log.
@@ -120,8 +127,8 @@ pub(super) fn accept(own: Identity) -> HeaderMap {
     headers
 }
 
-/// Whether an answer accepts the connection, and comes from where the dialer wanted to be.
-pub(super) fn judge_answer<B>(answer: &Response<B>, own: Identity) -> Result<(), Refusal> {
+/// Whether an answer of `to` accepts the connection, and comes from where the dialer wanted to be.
+pub(super) fn judge_answer<B>(answer: &Response<B>, own: Identity, to: MemberId) -> Result<(), Refusal> {
     if answer.status() == StatusCode::GONE {
         // It would be the end of this member: only for the word of one of its own cluster.
         judge_peer(answer.headers(), own.cluster)?;
@@ -132,7 +139,10 @@ pub(super) fn judge_answer<B>(answer: &Response<B>, own: Identity) -> Result<(),
     if text(answer.headers(), &UPGRADE) != Some(PROTOCOL) {
         return Err(Refusal::new(answer.status(), "another protocol than asked for"));
     }
-    judge_peer(answer.headers(), own.cluster)
+    judge_peer(answer.headers(), own.cluster)?;
+    let (this, that) = (format!("member {}", own.member), format!("member {to}"));
+    let agreed = own.protocols.agree(answer.headers(), &this, &that);
+    agreed.map(drop).map_err(Refusal::precondition)
 }
 
 /// What holds in both directions: one cluster, and versions that know each other.
@@ -154,6 +164,7 @@ fn introduce(headers: &mut HeaderMap, own: Identity) {
     if let Ok(cluster) = HeaderValue::from_str(&own.cluster.to_string()) {
         headers.insert(CLUSTER, cluster);
     }
+    own.protocols.tell(headers);
     headers.insert(VERSION, HeaderValue::from_static(ETCD_VERSION));
     headers.insert(VERSION_MIN, HeaderValue::from_static(CLUSTER_VERSION_MIN));
 }
@@ -189,10 +200,12 @@ mod tests {
     const A: Identity = Identity {
         cluster: ClusterId(0xc1),
         member: MemberId(0xa),
+        protocols: Protocols::OWN,
     };
     const B: Identity = Identity {
         cluster: ClusterId(0xc1),
         member: MemberId(0xb),
+        protocols: Protocols::OWN,
     };
 
     fn changed(change: impl FnOnce(&mut HeaderMap)) -> Result<MemberId, (u16, String)> {
@@ -211,7 +224,7 @@ mod tests {
         assert_eq!(changed(set("x-server-version", "3.8.0")), Ok(A.member));
         let mut answer = Response::builder().status(101).body(()).unwrap();
         *answer.headers_mut() = accept(B);
-        assert_eq!(judge_answer(&answer, A), Ok(()));
+        assert_eq!(judge_answer(&answer, A, B.member), Ok(()));
     }
 
     #[test]
@@ -236,6 +249,32 @@ mod tests {
         }
     }
 
+    /// Whichever side is the newer one, and whoever dials: the connection is refused, and the text names the older one.
+    #[test]
+    fn members_without_a_common_protocol_refuse_each_other() {
+        let newer = Identity {
+            protocols: Protocols::of(7, 8),
+            ..B
+        };
+        for (dialer, dialed) in [(A, newer), (newer, A)] {
+            let request = request(dialer, dialed.member, Class::Snapshot, "b:1").unwrap();
+            let refusal = judge_request(request.headers(), dialed).unwrap_err();
+            assert_eq!(refusal.status, StatusCode::PRECONDITION_FAILED);
+            assert!(refusal.text.contains("upgrade member a, "), "{refusal}");
+            // One that does not look at the protocols accepts; then the dialer refuses.
+            let mut answer = Response::builder().status(101).body(()).unwrap();
+            *answer.headers_mut() = accept(dialed);
+            let refusal = judge_answer(&answer, dialer, dialed.member).unwrap_err();
+            assert!(refusal.text.contains("upgrade member a, "), "{refusal}");
+        }
+        let both = Identity {
+            protocols: Protocols::of(1, 8),
+            ..B
+        };
+        let request = request(both, A.member, Class::Log, "a:1").unwrap();
+        assert_eq!(judge_request(request.headers(), A), Ok(both.member));
+    }
+
     #[test]
     fn an_answer_from_another_cluster_is_refused() {
         let other = Identity {
@@ -244,19 +283,28 @@ mod tests {
         };
         let mut answer = Response::builder().status(101).body(()).unwrap();
         *answer.headers_mut() = accept(other);
-        assert_eq!(judge_answer(&answer, A).unwrap_err().text, "cluster ID mismatch");
+        assert_eq!(
+            judge_answer(&answer, A, B.member).unwrap_err().text,
+            "cluster ID mismatch"
+        );
         *answer.status_mut() = StatusCode::NOT_FOUND;
         assert_eq!(
-            judge_answer(&answer, A).unwrap_err().status,
+            judge_answer(&answer, A, B.member).unwrap_err().status,
             StatusCode::NOT_FOUND
         );
         // Another cluster cannot tell that a member is removed from this one.
         *answer.status_mut() = StatusCode::GONE;
-        assert_eq!(judge_answer(&answer, A).unwrap_err().text, "cluster ID mismatch");
+        assert_eq!(
+            judge_answer(&answer, A, B.member).unwrap_err().text,
+            "cluster ID mismatch"
+        );
         let mut own = HeaderMap::new();
         refuse(&mut own, B);
         *answer.headers_mut() = own;
-        assert_eq!(judge_answer(&answer, A).unwrap_err().status, StatusCode::GONE);
+        assert_eq!(
+            judge_answer(&answer, A, B.member).unwrap_err().status,
+            StatusCode::GONE
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `link` | one connection to a peer, from the side that sends |
 //! | `accept` | the peer port: pages for tools and joining members, and the receiving side of connections |
-//! | `dial`, `handshake` | reaching a peer; what is agreed before the first frame |
+//! | `dial`, `handshake`, `protocol` | reaching a peer; what is agreed before the first frame |
 //! | `frame`, `queue` | messages on a connection, and before it |
 //! | `discover` | what is asked of a running cluster at the first start |
 //! | `promote` | the promotion of a learner by way of the leader |
@@ -13,7 +13,7 @@
 //! Messages are opaque. Nothing here may wait for a peer on behalf of the store, send a message twice, or hand one to
 //! the store that was sent to another cluster or another member. All tasks run on the runtime of the store's driver.
 //!
-//! # The protocol, version 1
+//! # The connections
 //!
 //! There is one TCP connection per peer, class of messages and direction: whoever has something to send dials, and
 //! whoever is dialed receives. The dialer uses the peer's advertised URLs, in their order, and asks over HTTP/1.1:
@@ -27,12 +27,16 @@
 //! X-Server-To: HEX
 //! X-Server-Version: 3.7.1                     what the dialer is
 //! X-Min-Cluster-Version: 3.7.0                the oldest version that it can speak to
+//! X-Taffrail-Protocols: 2-2                   the versions of what is sent over it that it speaks
+//! X-Taffrail-Version: 0.1.0                   for the text of a refusal
 //! ```
 //!
 //! The answer is `101` with the same `Upgrade`, cluster id and versions, or a refusal: `412` for another cluster
 //! (`cluster ID mismatch`), another receiver (`to field mismatch`) or a version, by its first two numbers, that one
-//! side does not know (`incompatible version`); `404` for a sender that is no member (`error sender not found`);
-//! `410` for one that was removed from the cluster (`removed member`), which then stops for good; `503` while the store is not open yet. The dialer judges the answer's headers in the same way.
+//! side does not know (`incompatible version`), or because there is no protocol that both speak (the text says which
+//! side is the older one; both log it); `404` for a sender that is no member (`error sender not found`); `410` for one
+//! that was removed from the cluster (`removed member`), which then stops for good; `503` while the store is not open
+//! yet. The dialer judges the answer's headers in the same way.
 //!
 //! From there on each direction is a row of frames. All numbers are little-endian.
 //!
@@ -81,10 +85,12 @@ mod handshake;
 mod link;
 pub(crate) mod numbers;
 pub(crate) mod promote;
+mod protocol;
 mod queue;
 mod quiet;
 
 pub(crate) use self::handshake::{CLUSTER, Identity};
+pub(crate) use self::protocol::Protocols;
 
 /// The transport. Cheap to clone; all clones are one.
 #[derive(Clone)]

@@ -32,6 +32,10 @@ impl Node {
     }
 
     async fn start_at(id: u64, cluster: u64, address: SocketAddr) -> Node {
+        Node::speaking(id, cluster, address, Protocols::OWN).await
+    }
+
+    async fn speaking(id: u64, cluster: u64, address: SocketAddr, protocols: Protocols) -> Node {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(address).unwrap();
@@ -53,6 +57,7 @@ impl Node {
             identity: Identity {
                 cluster: ClusterId(cluster),
                 member: MemberId(id),
+                protocols,
             },
             receive: Box::new(move |from, message| {
                 inbox.lock().push((from, message));
@@ -173,6 +178,34 @@ async fn every_class_has_its_connection_and_control_measures_round_trips() {
     let numbers = a.numbers(b.id);
     until("an echo came", || numbers.round_trips().0.iter().sum::<u64>() > 0).await;
     assert!(numbers.round_trips().1 < 10.0);
+}
+
+#[tokio::test]
+async fn members_without_a_common_protocol_do_not_talk_and_say_why() {
+    let a = Node::start(0xa).await;
+    let any = "127.0.0.1:0".parse().unwrap();
+    let newer = Node::speaking(0xb, CLUSTER_ID, any, Protocols::of(7, 9)).await;
+    a.meet(newer.id, &[newer.url()]);
+    newer.meet(a.id, &[a.url()]);
+    // Each of them is told, and has told the other.
+    for (node, peer) in [(&a, newer.id), (&newer, a.id)] {
+        until("both have said so", || {
+            let unreachable = {
+                let peers = node.peers.0.peers.read();
+                !peers[&peer].unreachable.is_empty()
+            };
+            unreachable && !node.peers.0.refused.is_empty()
+        })
+        .await;
+        assert!(!node.is_connected(peer));
+        assert!(!node.peers.send(peer, Class::Log, message(1, 4)));
+    }
+    assert!(a.received.lock().is_empty() && newer.received.lock().is_empty());
+    // One that speaks what the old one speaks is talked to, whatever else it speaks.
+    let both = Node::speaking(0xc, CLUSTER_ID, any, Protocols::of(1, 9)).await;
+    a.peers.set_peers(&[(both.id, vec![both.url()])]);
+    both.meet(a.id, &[a.url()]);
+    until("they talk", || a.is_connected(both.id) && both.is_connected(a.id)).await;
 }
 
 #[tokio::test]
@@ -376,7 +409,8 @@ fn connections(node: &Node, to: MemberId) -> usize {
 async fn accept_by_hand(mut stream: TcpStream) -> TcpStream {
     read_head(&mut stream).await;
     let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: taffrail-peer/1\r\n\
-                  x-etcd-cluster-id: c1\r\nx-server-version: 3.7.1\r\nx-min-cluster-version: 3.7.0\r\n\r\n";
+                  x-etcd-cluster-id: c1\r\nx-server-version: 3.7.1\r\nx-min-cluster-version: 3.7.0\r\n\
+                  x-taffrail-protocols: 2-2\r\n\r\n";
     stream.write_all(answer.as_bytes()).await.unwrap();
     stream
 }
@@ -385,7 +419,7 @@ fn request(class: &str, cluster: &str, from: &str, to: &str) -> String {
     format!(
         "GET /taffrail/peer/v1/{class} HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: taffrail-peer/1\r\n\
          x-etcd-cluster-id: {cluster}\r\nx-server-from: {from}\r\nx-server-to: {to}\r\nx-server-version: 3.7.1\r\n\
-         x-min-cluster-version: 3.7.0\r\n\r\n"
+         x-min-cluster-version: 3.7.0\r\nx-taffrail-protocols: 1-7\r\n\r\n"
     )
 }
 
