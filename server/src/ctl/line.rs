@@ -69,6 +69,11 @@ pub(super) fn command(env: &[(String, String)]) -> Command {
             alarm(),
             snapshot(),
         ])
+        .subcommand(
+            Command::new("move-leader")
+                .about("Transfers leadership to another etcd cluster member")
+                .arg(words("move-leader <transferee-member-id>")),
+        )
         .subcommand(Command::new("defrag").about("Defragments the storage of the given endpoints"))
         .subcommand(Command::new("version").about("Prints the version"))
 }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `line` | the commands and their flags, for clap |
 //! | `session` | endpoints, connections, deadlines |
-//! | `kv`, `txn`, `watch`, `lease`, `member`, `cluster`, `snapshot` | the commands |
+//! | `kv`, `txn`, `watch`, `lease`, `member`, `cluster`, `leader`, `snapshot` | the commands |
 //! | `print`, `json`, `text` | answers as etcdctl prints them |
 //!
 //! It imports nothing from the server but notation ([`crate::config::duration`], versions, names of codes), so it
@@ -22,6 +22,7 @@ use self::session::Session;
 mod cluster;
 mod json;
 mod kv;
+mod leader;
 mod lease;
 pub(crate) mod line;
 mod member;
@@ -134,6 +135,7 @@ async fn execute(matches: &ArgMatches, env: &[(String, String)]) -> Result<(), F
         Some(("endpoint", matches)) => Box::pin(cluster::endpoint(&session, &printer, matches)).await,
         Some(("alarm", matches)) => cluster::alarm(&session, matches).await,
         Some(("snapshot", matches)) => Box::pin(snapshot::run(&session, matches)).await,
+        Some(("move-leader", matches)) => leader::move_leader(&session, matches).await,
         Some(("defrag", _)) => cluster::defrag(&session).await,
         _ => {
             println!("etcdctl version: {}", crate::config::ETCD_VERSION);
