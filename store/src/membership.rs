@@ -132,6 +132,14 @@ impl Membership {
         !self.changed && cluster_id(self.members.keys().copied()) == self.cluster_id
     }
 
+    /// Makes it another cluster of the same members: one that begins with the state that `origin` stands for.
+    pub fn refound(&mut self, origin: &[u8]) {
+        let mut hash = Sha1::new();
+        hash.update(self.cluster_id.0.to_be_bytes());
+        hash.update(origin);
+        self.cluster_id = ClusterId(first_eight(&hash.finalize()));
+    }
+
     /// The cluster's id, fixed at its start.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {

@@ -23,6 +23,8 @@
 //! Keys come in ascending order, so every page is written once and full; what stays in memory is one page for each
 //! level of a tree.
 
+pub(crate) mod read;
+
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 /// A file being written. Buckets and the keys within them must be put in ascending order.

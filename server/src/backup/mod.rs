@@ -5,7 +5,8 @@
 //! takes it, while nothing of the store is held back any more. All of that happens on one thread that may wait. It
 //! ends when its client has gone, and when the store stops.
 
-mod bolt;
+pub(crate) mod bolt;
+pub(crate) mod file;
 mod schema;
 
 use std::fs::{self, File, OpenOptions};

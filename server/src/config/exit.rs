@@ -53,7 +53,6 @@ impl Exit {
     }
 
     /// What is wrong, in one line.
-    #[cfg(test)]
     pub(crate) fn text(&self) -> &str {
         match self {
             Exit::Print { out, .. } => out,

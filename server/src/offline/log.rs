@@ -48,12 +48,15 @@ pub(super) enum LogError {
 
 /// Prints the log.
 pub(super) fn run(matches: &ArgMatches) -> Result<(), LogError> {
-    let dir = wal_dir(
-        Path::new(text_of(matches, "DATA-DIR")),
-        text_of(matches, "wal-dir"),
-    );
+    let data_dir = Path::new(text_of(matches, "DATA-DIR"));
+    let dir = wal_dir(data_dir, text_of(matches, "wal-dir"));
+    let config = wal::Config {
+        // It tells where the log must not end yet; a copy of the log alone does without.
+        mark: Some(data_dir.join("member").join("log.end")),
+        ..wal::Config::default()
+    };
     let out = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
-    match print(&dir, out, matches.get_flag("binary")) {
+    match print(&dir, &config, out, matches.get_flag("binary")) {
         // Whoever reads us has seen enough, as `head` does.
         Err(LogError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
@@ -68,9 +71,9 @@ pub(super) fn wal_dir(data_dir: &Path, wal_dir: &str) -> PathBuf {
     }
 }
 
-fn print(dir: &Path, mut out: impl Write, binary: bool) -> Result<(), LogError> {
+fn print(dir: &Path, config: &wal::Config, mut out: impl Write, binary: bool) -> Result<(), LogError> {
     let mut written = Ok(());
-    let walked = wal::walk(&ReadOnlyDisk, dir, &wal::Config::default(), &mut |record| {
+    let walked = wal::walk(&ReadOnlyDisk, dir, config, &mut |record| {
         written = if binary {
             write_binary(&mut out, record)
         } else {

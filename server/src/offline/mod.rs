@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `log`, `redact` | `debug log`: the records of a log, without its secrets |
 //! | `status` | `snapshot status`: what a backup holds |
-//! | `restore`, `source` | `snapshot restore`: a new data folder from a backup, or from another folder |
+//! | `restore` | `snapshot restore`: a new data folder from a backup, or from another folder |
 //!
 //! What only looks never takes a folder's lock and never changes a byte. `debug` has the exit codes of this program (0,
 //! 1 for a failure, 2 for a wrong command line), `snapshot` those of etcdctl and etcdutl.
@@ -15,11 +15,13 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::ctl;
-use crate::ctl::line::option;
+use crate::ctl::line::{option, words};
+use crate::ctl::{self, Failure};
 
 mod log;
 mod redact;
+mod restore;
+mod status;
 
 /// Runs the command line after `taffrail debug` to its exit code.
 pub(crate) fn debug(args: &[String]) -> ExitCode {
@@ -42,9 +44,27 @@ pub(crate) fn debug(args: &[String]) -> ExitCode {
 
 /// Runs the command line after `taffrail snapshot` to its exit code.
 pub(crate) fn snapshot(args: &[String], env: &[(String, String)]) -> ExitCode {
-    // What talks to a server is a command of etcdctl.
-    let to_ctl: Vec<String> = ["snapshot".to_owned()].into_iter().chain(args.to_vec()).collect();
-    ctl::run(&to_ctl, env)
+    if args.first().is_some_and(|first| first == "save") {
+        // What talks to a server is a command of etcdctl.
+        let to_ctl: Vec<String> = ["snapshot".to_owned()].into_iter().chain(args.to_vec()).collect();
+        return ctl::run(&to_ctl, env);
+    }
+    let matches = match snapshot_command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => return unreadable(&error, 1),
+    };
+    match snapshot_offline(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn snapshot_offline(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("status", matches)) => status::run(matches),
+        Some(("restore", matches)) => restore::run(matches),
+        _ => unreachable!("`save` is etcdctl's, and clap knows the other subcommands"),
+    }
 }
 
 /// What is left to do when clap has refused a command line: help is a success.
@@ -63,6 +83,31 @@ fn debug_command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(log_command())
+}
+
+fn snapshot_command() -> Command {
+    Command::new("taffrail snapshot")
+        .about("Manages etcd node snapshots")
+        .no_binary_name(true)
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(
+            option("write-out", "output format: simple, json, fields or table")
+                .short('w')
+                .default_value("simple")
+                .global(true),
+        )
+        .subcommand(
+            Command::new("save")
+                .about("Stores an etcd node backend snapshot to a given file (as etcdctl does)"),
+        )
+        .subcommand(
+            Command::new("status")
+                .about("Gets backend snapshot status of a given file")
+                .arg(words("snapshot status <filename>")),
+        )
+        .subcommand(restore::command())
 }
 
 fn log_command() -> Command {
@@ -102,5 +147,6 @@ mod tests {
     #[test]
     fn the_trees_are_sound() {
         debug_command().debug_assert();
+        snapshot_command().debug_assert();
     }
 }

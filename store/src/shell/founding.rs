@@ -90,7 +90,7 @@ fn joined(settings: &Settings, join: &super::Join) -> Result<(Membership, Member
 }
 
 /// The founding members, and which of them this one is.
-fn founders(settings: &Settings) -> Result<(Membership, MemberId), OpenError> {
+pub(super) fn founders(settings: &Settings) -> Result<(Membership, MemberId), OpenError> {
     let name = &settings.name;
     let own = settings
         .initial_cluster

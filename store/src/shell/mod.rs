@@ -10,6 +10,7 @@
 //! | `history.rs`, `export.rs` | old revisions for watchers and HashKV; everything, for backups |
 //! | `bootstrap.rs`, `founding.rs`, `incarnation.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
 //! | `scrub.rs`, `verify.rs` | looking for damage: while serving, and offline |
+//! | `restore.rs` | a new data folder from a backup or another folder |
 //! | `transfers.rs`, `outgoing.rs`, `incoming.rs` | snapshot files from member to member |
 //! | `install.rs` | a snapshot from the leader in place of the state |
 //! | `shared.rs`, `command.rs`, `envelope.rs`, `pending.rs`, `settings.rs`, `metrics.rs`, `histogram.rs`, `slow.rs`, `text.rs` | what these share |
@@ -41,6 +42,7 @@ mod outgoing;
 mod pending;
 mod reads;
 mod recovery;
+mod restore;
 mod scrub;
 mod settings;
 mod shared;
@@ -66,6 +68,7 @@ pub use histogram::{
 pub use metrics::{KnownAlarm, Metrics, OutcomeValues, TransferValues};
 pub use open_error::OpenError;
 pub use reads::RangeStream;
+pub use restore::{Covered, NewFolder, NewMember, RestoreError};
 pub use settings::{ClusterState, Join, Limits, Settings};
 pub use slow::go_duration;
 pub use status::Status;

@@ -27,9 +27,11 @@ pub enum OpenError {
     },
     /// The folder holds the data of a real etcd.
     #[error(
-        "data directory {} holds the data of etcd: take a snapshot there with `etcdctl snapshot save`, or copy the \
-         keys with `etcdctl make-mirror`, and start with another directory",
-        path.display()
+        "data directory {} holds the data of etcd: stop that etcd, bring the data over with `taffrail snapshot restore \
+         {} --skip-hash-check --data-dir NEW` (and the flags --name, --initial-cluster, --initial-cluster-token and \
+         --initial-advertise-peer-urls of this member), and start with the directory NEW",
+        path.display(),
+        path.join("member/snap/db").display()
     )]
     EtcdData {
         /// The folder.

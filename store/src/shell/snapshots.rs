@@ -142,13 +142,14 @@ pub(super) fn found(
     Sections::begin(disk, dir, cluster, job)?.finish()
 }
 
-struct Sections {
+/// A snapshot file being written, section by section.
+pub(super) struct Sections {
     writer: SnapshotWriter,
     buffer: BytesMut,
 }
 
 impl Sections {
-    fn begin(
+    pub(super) fn begin(
         disk: &Arc<dyn Disk>,
         dir: &Path,
         cluster: ClusterId,
@@ -172,19 +173,25 @@ impl Sections {
             writer,
             buffer: BytesMut::new(),
         };
-        for (table, key, value) in &job.tables {
+        sections.rows(&job.tables)?;
+        Ok(sections)
+    }
+
+    /// Adds records of the small tables.
+    pub(super) fn rows(&mut self, rows: &[(Table, Bytes, Bytes)]) -> Result<(), SnapshotError> {
+        for (table, key, value) in rows {
             let row = TableRow {
                 table: u32::from(table.prefix()),
                 key: key.clone(),
                 value: value.clone(),
             };
-            sections.push(TABLES, &row)?;
+            self.push(TABLES, &row)?;
         }
-        sections.flush(TABLES)?;
-        Ok(sections)
+        self.flush(TABLES)
     }
 
-    fn changes(&mut self, changes: &[Change]) -> Result<(), SnapshotError> {
+    /// Adds changes, in order.
+    pub(super) fn changes(&mut self, changes: &[Change]) -> Result<(), SnapshotError> {
         for change in changes {
             let stored = StoredChange {
                 main: change.revision.main,
@@ -216,7 +223,7 @@ impl Sections {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), SnapshotError> {
+    pub(super) fn finish(self) -> Result<(), SnapshotError> {
         self.writer.finish().map(drop)
     }
 }
