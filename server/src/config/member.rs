@@ -131,6 +131,7 @@ pub(super) fn store(
             "existing" => store::shell::ClusterState::Existing,
             _ => store::shell::ClusterState::New,
         },
+        force_new_cluster: raw.flag("force-new-cluster"),
         initial_advertise_peer_urls: own_peer_urls,
         advertise_client_urls: url::texts(&advertised.client),
         strict_reconfig_check: raw.flag("strict-reconfig-check"),

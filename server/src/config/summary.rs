@@ -34,7 +34,7 @@ pub(super) fn fields(raw: &Raw, store: &store::Settings, gates: &Gates) -> Map<S
             "wal-dir": raw.get("wal-dir"),
             "wal-dir-dedicated": raw.get("wal-dir"),
             "member-dir": store.data_dir.join("member").display().to_string(),
-            "force-new-cluster": false,
+            "force-new-cluster": store.force_new_cluster,
             "heartbeat-interval": go(store.heartbeat),
             "election-timeout": go(store.election),
             "initial-election-tick-advance": store.election_tick_advance,

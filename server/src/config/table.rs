@@ -309,7 +309,7 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         live("snapshot-catchup-entries", "5000", Kind::Unsigned, "Entries kept in memory for slow followers after a snapshot."),
     ]),
     ("Unsafe feature", &[
-        refused("force-new-cluster", "false", Kind::Bool, "Start a cluster of one member from the data."),
+        live("force-new-cluster", "false", Kind::Bool, "Go on alone with the data of a cluster that has lost its quorum for good."),
         inert("unsafe-no-fsync", "false", Kind::Bool, "Accepted without effect: data are always made durable."),
     ]),
     ("", &[

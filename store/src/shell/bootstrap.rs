@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::actors::{CheckpointWriter, LogWriter};
 use super::driver::Driver;
+use super::force;
 use super::founding;
 use super::incarnation;
 use super::maintenance::Maintenance;
@@ -228,7 +229,8 @@ struct ReadBack {
 pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, OpenError> {
     let folders = Folders::of(settings);
     let config = wal_config(world, settings, &folders);
-    if !Wal::exists(world.disk.as_ref(), &folders.wal)? {
+    let begun = Wal::exists(world.disk.as_ref(), &folders.wal)?;
+    if !begun {
         refuse_lost_log(world, &folders)?;
         founding::found(world, settings, &folders, &config)?;
     }
@@ -281,6 +283,9 @@ pub(super) fn recover(world: &World, settings: &Settings) -> Result<Recovered, O
         restart(&mut wal, &mut replay, &read.state)?;
     }
     founding::check_owner(settings, metadata, &read.state.membership)?;
+    if settings.force_new_cluster && begun && !recovering {
+        force::force(&mut wal, &mut replay, &read.state, metadata.member)?;
+    }
     let founds = incarnation == 0 && read.state.membership.is_founding();
     let joining = read.state.applied() == Index(0) && !founds;
     let of_use = |part: SnapshotIdentity| part.index > read.state.applied();

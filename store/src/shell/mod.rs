@@ -10,6 +10,7 @@
 //! | `history.rs`, `export.rs` | old revisions for watchers and HashKV; everything, for backups |
 //! | `bootstrap.rs`, `founding.rs`, `incarnation.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
 //! | `scrub.rs`, `verify.rs` | looking for damage: while serving, and offline |
+//! | `force.rs` | the last member of a lost cluster goes on alone |
 //! | `restore.rs` | a new data folder from a backup or another folder |
 //! | `transfers.rs`, `outgoing.rs`, `incoming.rs` | snapshot files from member to member |
 //! | `install.rs` | a snapshot from the leader in place of the state |
@@ -25,6 +26,7 @@ mod downgrade;
 mod driver;
 mod envelope;
 mod export;
+mod force;
 mod founding;
 mod handle;
 mod histogram;

@@ -170,6 +170,15 @@ pub enum OpenError {
         /// End of the log.
         last: Index,
     },
+    /// A member that its cluster has removed cannot be what is left of it.
+    #[error(
+        "--force-new-cluster: member {member} was removed from its cluster, so what it holds may be old; take \
+         `taffrail snapshot restore` of its data directory to make a new cluster of it all the same"
+    )]
+    ForcedAfterRemoval {
+        /// The member.
+        member: MemberId,
+    },
     /// No snapshot file is whole.
     #[error(
         "no whole snapshot file in {} ({found}), and no whole working copy: the state cannot be rebuilt. Put the file \

@@ -41,6 +41,9 @@ pub struct Settings {
     pub initial_cluster_token: String,
     /// See [`ClusterState`].
     pub initial_cluster_state: ClusterState,
+    /// Go on alone with the data of a cluster that has lost its quorum for good: all other members are removed. Without
+    /// effect where the data folder is new.
+    pub force_new_cluster: bool,
     /// What the cluster that runs said, for `ClusterState::Existing` with an empty data folder. Without it, its members
     /// are those of `initial_cluster`.
     pub join: Option<Join>,
@@ -161,6 +164,7 @@ impl Settings {
             initial_cluster: vec![("default".to_owned(), vec![peer_url.clone()])],
             initial_cluster_token: "etcd-cluster".to_owned(),
             initial_cluster_state: ClusterState::New,
+            force_new_cluster: false,
             join: None,
             initial_advertise_peer_urls: vec![peer_url],
             advertise_client_urls: vec!["http://localhost:2379".to_owned()],
