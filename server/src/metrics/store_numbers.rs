@@ -177,6 +177,11 @@ const GAUGES: &[Row<f64>] = &[
         |m| m.wal_bytes as f64,
     ),
     (
+        "taffrail_disk_available_bytes",
+        "Bytes left on the disk of the data, or on that of the log where those are fewer.",
+        |m| m.disk_available_bytes as f64,
+    ),
+    (
         "taffrail_leases",
         "Leases granted and neither revoked nor expired.",
         |m| m.leases as f64,
@@ -228,6 +233,21 @@ const COUNTERS: &[Row<u64>] = &[
         "etcd_debugging_mvcc_db_compaction_keys_total",
         "Total number of db keys compacted.",
         |m| m.compacted_revisions,
+    ),
+    (
+        "taffrail_backend_reclaims_total",
+        "How often the working copy was made anew to give back space.",
+        |m| m.reclaims,
+    ),
+    (
+        "taffrail_backend_reclaimed_bytes_total",
+        "Bytes of disk that this gave back.",
+        |m| m.reclaimed_bytes,
+    ),
+    (
+        "taffrail_nospace_alarms_cleared_total",
+        "NOSPACE alarms that this member has raised and cleared by itself.",
+        |m| m.alarms_cleared,
     ),
     (
         "etcd_mvcc_put_total",

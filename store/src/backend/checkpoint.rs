@@ -15,7 +15,7 @@ use super::load::{Meta, encode_meta};
 use super::prune::DeadRevisions;
 use super::record;
 use super::revisions::{Directory, Entry, FIRST_MAIN, RevisionStore, read_block};
-use super::{Backend, BackendError, Table, WriteBatch};
+use super::{Backend, BackendError, Reclaim, Table, WriteBatch};
 use crate::types::{Change, ClusterId, Index, MemberId, Revision, SharedRevision, Term};
 
 /// A change of a small table.
@@ -182,6 +182,11 @@ impl StateStore {
     /// Returns once every checkpoint written before is durable.
     pub fn flush(&self) -> Result<(), BackendError> {
         self.revisions.backend.flush()
+    }
+
+    /// One step of giving space back; see [`Backend::reclaim`].
+    pub fn reclaim(&self) -> Result<Reclaim, BackendError> {
+        self.revisions.backend.reclaim(self.live_bytes())
     }
 
     /// Appends changes above what is stored and extends the last block to `through`.

@@ -22,8 +22,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::load::{Load, Loaded, Meta, Pass};
+use super::reclaim;
 use super::sled::{FirstFlush, SledBackend, read_all, sync};
 use super::{Backend, BackendError, Table};
+use crate::env::real::RealDisk;
 
 /// What [`open_guarded`] found.
 pub struct Opened {
@@ -75,6 +77,7 @@ pub fn is_guarded() -> bool {
 /// A copy that fails in any way is set aside and a fresh one opened.
 pub fn open_guarded(dir: &Path, visit: &mut dyn FnMut(Load)) -> Result<Opened, BackendError> {
     fs::create_dir_all(dir).map_err(disk("create the directory"))?;
+    reclaim::settle(&RealDisk, &dir.join(WORKING)).map_err(disk("settle a switch of directories"))?;
     remove_outdated(dir).map_err(disk("remove an outdated directory"))?;
     let write = |marker: Marker| marker.write(dir).map_err(disk("write the marker"));
     let mut marker = Marker::read(dir)?;

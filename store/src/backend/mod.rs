@@ -9,6 +9,7 @@
 //! - [`Backend`]: an ordered map with atomic batches and an explicit flush, and its two implementations,
 //!   [`SledBackend`] and [`MemoryBackend`]. Only `sled.rs` names sled.
 //! - [`StateStore`]: the one writer. A [`Checkpoint`] becomes one atomic batch.
+//! - [`Backend::reclaim`]: space that is free inside the files goes back to the file system, see `reclaim.rs`.
 //! - [`RevisionStore`]: shared by threads, reads history back while the writer works.
 //! - [`open_guarded`]: opens a directory and reads all of it, or sets it aside and starts a fresh one.
 //!
@@ -55,6 +56,7 @@ mod guard;
 mod load;
 mod memory;
 mod prune;
+mod reclaim;
 mod record;
 mod revisions;
 mod sled;
@@ -183,6 +185,22 @@ pub trait Backend: Send + Sync {
     fn flush(&self) -> Result<(), BackendError>;
     /// Bytes that the backend's files take.
     fn disk_bytes(&self) -> Result<u64, BackendError>;
+    /// Gives back what the files take beyond the `live_bytes` that they hold, a small step at a time: to be called
+    /// after a flush, and again for as long as it is [`Reclaim::Going`]. Only the one writer may call it.
+    fn reclaim(&self, _live_bytes: u64) -> Result<Reclaim, BackendError> {
+        Ok(Reclaim::Nothing)
+    }
+}
+
+/// What a step of [`Backend::reclaim`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reclaim {
+    /// There is nothing to give back, or no way to, now.
+    Nothing,
+    /// There is more to do.
+    Going,
+    /// The space is given back.
+    Done,
 }
 
 /// What went wrong with the working copy. Always fatal for the caller: nothing here is worth a retry.

@@ -33,7 +33,9 @@ use bytes::{Buf, Bytes};
 use parking_lot::{Mutex, RwLock};
 
 use super::memory::full_bounds;
-use super::{Backend, BackendError, KeyBounds, Table, WriteBatch};
+use super::reclaim::{self, Density, Fresh, Switch};
+use super::{Backend, BackendError, KeyBounds, Reclaim, Table, WriteBatch};
+use crate::env::real::RealDisk;
 
 /// See the module.
 pub struct SledBackend {
@@ -45,6 +47,9 @@ pub struct SledBackend {
     failed: AtomicBool,
     /// Done once, after the first flush of something written.
     first_flush: Mutex<Option<FirstFlush>>,
+    density: Mutex<Density>,
+    /// The directory that is to take this one's place. Locked after `written`.
+    fresh: Mutex<Option<Fresh>>,
 }
 
 /// What the opener wants done when the first batch is durable.
@@ -75,6 +80,8 @@ impl SledBackend {
             written: Mutex::new(0),
             failed: AtomicBool::new(false),
             first_flush: Mutex::new(first_flush),
+            density: Mutex::new(Density::new()),
+            fresh: Mutex::new(None),
         })
     }
 
@@ -97,6 +104,71 @@ impl SledBackend {
         })
     }
 
+    /// The records after a key, of all tables, up to some bytes; one at least, where there is one.
+    fn records_after(&self, key: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BackendError> {
+        let from = key.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()));
+        self.with(
+            |handles| &handles.reader,
+            "scan",
+            |db| {
+                let (mut records, mut bytes) = (Vec::new(), 0);
+                for record in db.range::<Vec<u8>, _>((from, Bound::Unbounded)) {
+                    let (key, value) = record?;
+                    bytes += key.len() + value.len();
+                    records.push((key.to_vec(), value.to_vec()));
+                    if bytes >= COPY_BYTES {
+                        break;
+                    }
+                }
+                Ok(records)
+            },
+        )
+    }
+
+    /// Copies the next records; `true` once there are none left.
+    fn copy_some(&self, fresh: &mut Fresh) -> Result<bool, BackendError> {
+        let records = self.records_after(fresh.cursor())?;
+        let done = records.is_empty();
+        fresh.copy(records)?;
+        Ok(done)
+    }
+
+    /// Gives up the copy under way, which leaves the working copy as it is.
+    fn give_up_copy(&self, fresh: &mut Option<Fresh>, error: &BackendError) {
+        tracing::warn!(%error, "the working copy cannot be made anew for now: its free space is kept");
+        *fresh = None;
+        self.density.lock().failed();
+        if let Err(error) = reclaim::remove_fresh(&self.dir) {
+            tracing::warn!(%error, "cannot remove an unfinished working copy");
+        }
+    }
+
+    /// Puts a whole copy in place of this directory, as was decided. Readers wait meanwhile.
+    fn switch(&self, fresh: Fresh) -> Result<(), BackendError> {
+        let switch = Switch::new(&RealDisk, &self.dir);
+        let mut handles = self.handles.write();
+        drop(fresh);
+        drop(handles.take());
+        let opened = switch
+            .finish()
+            .map_err(disk("switch directories"))
+            .and_then(|()| open_handles(&self.dir));
+        match opened {
+            Ok(opened) => *handles = Some(opened),
+            Err(error) => {
+                // A start goes on with it.
+                self.failed.store(true, Ordering::Release);
+                return Err(error);
+            }
+        }
+        drop(handles);
+        self.density.lock().renewed();
+        if let Err(error) = reclaim::remove_outdated(&self.dir) {
+            tracing::warn!(%error, "cannot remove an outdated working copy");
+        }
+        Ok(())
+    }
+
     /// Gives back the memory of what was written; see the module. Everything is flushed.
     fn reopen(&self) -> Result<(), BackendError> {
         let mut handles = self.handles.write();
@@ -116,6 +188,11 @@ impl Backend for SledBackend {
     fn write(&self, batch: WriteBatch) -> Result<(), BackendError> {
         let mut written = self.written.lock();
         *written += batch.bytes();
+        let mut fresh = self.fresh.lock();
+        if let Some(Err(error)) = fresh.as_mut().map(|fresh| fresh.mirror(&batch)) {
+            self.give_up_copy(&mut fresh, &error);
+        }
+        drop(fresh);
         self.with(
             |handles| &handles.writer,
             "write",
@@ -175,6 +252,53 @@ impl Backend for SledBackend {
             *written = 0;
         }
         Ok(())
+    }
+
+    fn reclaim(&self, live_bytes: u64) -> Result<Reclaim, BackendError> {
+        let mut written = self.written.lock();
+        let mut fresh = self.fresh.lock();
+        let Some(copying) = fresh.as_mut() else {
+            if !self.density.lock().wasteful(self.disk_bytes()?, live_bytes) {
+                return Ok(Reclaim::Nothing);
+            }
+            return Ok(match Fresh::begin(&self.dir, live_bytes) {
+                Ok(begun) => {
+                    tracing::info!(
+                        live_bytes,
+                        disk_bytes = self.disk_bytes()?,
+                        "the working copy is made anew"
+                    );
+                    *fresh = Some(begun);
+                    Reclaim::Going
+                }
+                Err(error) => {
+                    self.give_up_copy(&mut fresh, &error);
+                    Reclaim::Nothing
+                }
+            });
+        };
+        let copied = reclaim::room(&self.dir).and_then(|()| self.copy_some(copying));
+        let decided = match copied {
+            Ok(true) => copying.flush().and_then(|()| {
+                let decided = Switch::new(&RealDisk, &self.dir).decide();
+                decided.map(|()| true).map_err(disk("switch directories"))
+            }),
+            copied => copied,
+        };
+        match decided {
+            Ok(false) => Ok(Reclaim::Going),
+            // A scan of the working copy itself that fails has marked it so, and the next use of it says so.
+            Err(error) => {
+                self.give_up_copy(&mut fresh, &error);
+                Ok(Reclaim::Nothing)
+            }
+            Ok(true) => {
+                // What is written and not flushed here stands in the fresh one, and is durable.
+                self.switch(fresh.take().expect("it is being filled"))?;
+                *written = 0;
+                Ok(Reclaim::Done)
+            }
+        }
     }
 
     fn disk_bytes(&self) -> Result<u64, BackendError> {
@@ -424,6 +548,8 @@ const LEAVES_PER_BATCH: usize = 16;
 const BATCHES_AHEAD: usize = 4;
 /// Room for a usual leaf, with half as much to spare.
 const LEAF_BYTES: usize = 48 << 10;
+/// Bytes that one step copies to a fresh directory.
+const COPY_BYTES: usize = 1 << 20;
 /// Written bytes after which the memory they still take is given back.
 const REOPEN_BYTES: usize = 64 << 20;
 /// zstd's fast levels: measured here, level 3 costs 0.4 us of CPU per put more for data that does not compress.

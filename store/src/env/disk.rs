@@ -21,6 +21,8 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that may still be written in the file system of an existing folder.
+    fn available_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Takes the exclusive lock of a folder (a file `LOCK` inside it) without waiting; `WouldBlock` where another
     /// process holds it. The lock lasts as long as the value.
     fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>>;

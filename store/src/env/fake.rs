@@ -295,6 +295,14 @@ impl Disk for FakeDisk {
         Ok(())
     }
 
+    fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let state = self.state.lock();
+        state.alive()?;
+        state.folder(dir)?;
+        let capacity = state.capacity_bytes.unwrap_or(u64::MAX);
+        Ok(capacity.saturating_sub(state.used_bytes()))
+    }
+
     fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
         let mut state = self.state.lock();
         state.alive()?;

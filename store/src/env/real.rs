@@ -110,6 +110,12 @@ impl Disk for RealDisk {
         File::open(dir)?.sync_all()
     }
 
+    fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
+        // What is kept for the superuser is not counted.
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
         let path = dir.join("LOCK");
         let file = OpenOptions::new()

@@ -15,6 +15,7 @@ use super::maintenance::{Job, SnapshotJob};
 use super::reads::fatal;
 use super::shared::{Shared, Vital};
 use super::snapshots::{self, WriteError};
+use super::space::{Next, Space};
 use super::transfers;
 use crate::backend::{CheckpointStats, StateStore};
 use crate::consensus::Append;
@@ -304,21 +305,26 @@ fn write_state(
 ) {
     let _vital = Vital::new(shared, "the checkpoint writer");
     let mut under_way: Vec<thread::JoinHandle<()>> = Vec::new();
-    let mut flushes = Flushes::new();
-    while let Some(job) = flushes.next_job(queue) {
-        match job {
-            None => {
-                if let Err(error) = store.flush() {
+    let mut space = Space::new(shared, &store);
+    while let Some(next) = space.next(queue) {
+        match next {
+            Next::Flush => {
+                if let Err(error) = space.flush(&store) {
                     fatal(shared, "flushing the state", &error);
                     return;
                 }
-                flushes.done();
             }
-            Some(Job::Checkpoint(checkpoint)) => {
+            Next::Reclaim => {
+                if let Err(error) = space.reclaim(&store) {
+                    fatal(shared, "making the working copy anew", &error);
+                    return;
+                }
+            }
+            Next::Job(Job::Checkpoint(checkpoint)) => {
                 let began = Instant::now();
                 let done = store
                     .checkpoint(&checkpoint)
-                    .and_then(|stats| Ok((stats, store.disk_bytes()?)));
+                    .and_then(|stats| Ok((stats, space.written(&store, stats)?)));
                 let (stats, disk_bytes): (CheckpointStats, u64) = match done {
                     Ok(done) => done,
                     Err(error) => {
@@ -328,21 +334,20 @@ fn write_state(
                 };
                 shared.published.disk.checkpoint.observe(began.elapsed());
                 tracing::debug!(?stats, applied = checkpoint.applied.0, "checkpoint written");
-                flushes.written(stats.bytes);
                 let dead_pending = store.dead_pending();
                 let _ = events.send(Event::Checkpointed {
                     disk_bytes,
                     dead_pending,
                 });
             }
-            Some(Job::Snapshot(job)) => {
+            Next::Job(Job::Snapshot(job)) => {
                 under_way.retain(|thread| !thread.is_finished());
                 under_way.extend(start_snapshot(shared, place, job, events));
             }
-            Some(Job::Replace(job)) => match install::replace(shared, place, store, job) {
+            Next::Job(Job::Replace(job)) => match install::replace(shared, place, store, job) {
                 Ok((replacement, replaced)) => {
                     store = replacement;
-                    flushes.done();
+                    space = Space::new(shared, &store);
                     let _ = events.send(Event::Replaced(replaced));
                 }
                 Err(error) => {
@@ -359,50 +364,6 @@ fn write_state(
         fatal(shared, "flushing the state", &error);
     }
 }
-
-/// When the working copy is flushed. No acknowledgement depends on it: the log holds everything. A flush bounds what
-/// a start after a crash has to replay, and the memory of what sled has not yet written.
-struct Flushes {
-    unflushed_bytes: usize,
-    last: Instant,
-}
-
-impl Flushes {
-    fn new() -> Self {
-        Flushes {
-            unflushed_bytes: 0,
-            last: Instant::now(),
-        }
-    }
-
-    fn written(&mut self, bytes: usize) {
-        self.unflushed_bytes += bytes;
-    }
-
-    fn done(&mut self) {
-        *self = Flushes::new();
-    }
-
-    /// The next job; `Some(None)` where a flush comes first; `None` once the queue is closed and empty.
-    fn next_job(&self, queue: &mpsc::Receiver<Job>) -> Option<Option<Job>> {
-        if self.unflushed_bytes >= FLUSH_BYTES {
-            return Some(None);
-        }
-        if self.unflushed_bytes == 0 {
-            return queue.recv().ok().map(Some);
-        }
-        match queue.recv_timeout(FLUSH_INTERVAL.saturating_sub(self.last.elapsed())) {
-            Ok(job) => Some(Some(job)),
-            Err(mpsc::RecvTimeoutError::Timeout) => Some(None),
-            Err(mpsc::RecvTimeoutError::Disconnected) => None,
-        }
-    }
-}
-
-/// Bytes of checkpoints after which the working copy is flushed.
-const FLUSH_BYTES: usize = 32 << 20;
-/// How long a checkpoint stays without a flush.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Begins a snapshot file on a thread of its own, which reads the working copy as it is now.
 fn start_snapshot(

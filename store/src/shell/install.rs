@@ -57,6 +57,7 @@ pub(super) fn install(shared: &Arc<Shared>, maintenance: &mut Maintenance, mut s
     }
     // Nothing of what the new state holds is waiting for a checkpoint.
     shared.dirty.bytes.store(0, Ordering::Relaxed);
+    shared.dirty.stored.store(0, Ordering::Relaxed);
     shared.dirty.fewer.notify_waiters();
     tracing::info!(index = index.0, "a snapshot from the leader is installed");
     // A large state takes its time to go.

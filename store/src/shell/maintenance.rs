@@ -63,6 +63,7 @@ struct UnderWay {
     applied: Index,
     revision: i64,
     bytes: usize,
+    stored: usize,
     compaction_finished: bool,
     /// The state that it is of was replaced meanwhile.
     void: bool,
@@ -182,12 +183,13 @@ impl Maintenance {
         state.mvcc.compaction().is_some() && self.shared.pins.allow(state.mvcc.compacted())
     }
 
-    /// Whether a compaction, or the checkpoint of what it removed, is still to be done.
+    /// Whether a compaction, the checkpoint of what it removed, or giving back the space of that is still to be done.
     pub(super) fn compaction_unsettled(&self) -> bool {
         !self.compaction_settled
             || !self.dead.is_empty()
             || self.dead_pending > 0
             || self.hashing > 0
+            || self.shared.published.reclaiming.load(Ordering::Relaxed)
             || self.shared.state.read().mvcc.compaction().is_some()
     }
 
@@ -300,6 +302,7 @@ impl Maintenance {
             .backend_bytes
             .store(backend_bytes, Ordering::Relaxed);
         self.shared.dirty.bytes.fetch_sub(done.bytes, Ordering::Relaxed);
+        self.shared.dirty.stored.fetch_sub(done.stored, Ordering::Relaxed);
         self.shared.dirty.fewer.notify_waiters();
     }
 
@@ -344,6 +347,7 @@ impl Maintenance {
             .cloned()
             .collect();
         let bytes = revisions.iter().map(|revision| revision.bytes()).sum();
+        let stored = revisions.iter().map(|revision| revision.stored_bytes()).sum();
         let mut tables = lease_writes(&state, &std::mem::take(&mut self.changed_leases));
         self.changed_tables(&state, &mut tables);
         let compaction_finished = state.mvcc.compaction().is_none();
@@ -373,6 +377,7 @@ impl Maintenance {
             applied: checkpoint.applied,
             revision: checkpoint.revision,
             bytes,
+            stored,
             compaction_finished: checkpoint.compaction_finished,
             void: false,
         });

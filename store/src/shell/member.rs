@@ -431,13 +431,14 @@ impl Member {
     /// `compacted` is what was compacted before all of this.
     fn answer(&mut self, done: Vec<Applied>, compacted: i64, now: Instant) {
         let mut revisions: Vec<SharedRevision> = Vec::new();
-        let mut dirty = 0;
+        let (mut dirty, mut stored) = (0, 0);
         for applied in done {
             for event in &applied.leases {
                 self.lease_changed(event, now);
             }
             if let Some(revision) = applied.committed {
                 dirty += revision.bytes();
+                stored += revision.stored_bytes();
                 revisions.push(revision);
             }
             if let Some(id) = applied.proposal
@@ -454,6 +455,7 @@ impl Member {
         }
         if !revisions.is_empty() {
             self.shared.dirty.bytes.fetch_add(dirty, Ordering::Relaxed);
+            self.shared.dirty.stored.fetch_add(stored, Ordering::Relaxed);
             self.hub_input(watch::Input::Committed(&revisions));
         }
     }

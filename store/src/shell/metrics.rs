@@ -352,6 +352,11 @@ pub(super) struct DiskNumbers {
     pub(super) compacted_revisions: AtomicU64,
     /// Unix time in seconds.
     pub(super) compacted_at_s: AtomicU64,
+    pub(super) reclaims: AtomicU64,
+    pub(super) reclaimed_bytes: AtomicU64,
+    /// What is left of the fuller one of the disks of data and log, when last looked at.
+    pub(super) available_bytes: AtomicU64,
+    pub(super) alarms_cleared: AtomicU64,
 }
 
 impl Default for DiskNumbers {
@@ -370,6 +375,10 @@ impl Default for DiskNumbers {
             compaction_apply: Histogram::over(&super::INDEX_PAUSE_BUCKETS_S),
             compacted_revisions: AtomicU64::new(0),
             compacted_at_s: AtomicU64::new(0),
+            reclaims: AtomicU64::new(0),
+            reclaimed_bytes: AtomicU64::new(0),
+            available_bytes: AtomicU64::new(0),
+            alarms_cleared: AtomicU64::new(0),
         }
     }
 }
@@ -426,6 +435,10 @@ pub struct Metrics {
     pub compaction_apply: HistogramValue,
     pub compacted_revisions: u64,
     pub compacted_at_s: u64,
+    pub reclaims: u64,
+    pub reclaimed_bytes: u64,
+    pub disk_available_bytes: u64,
+    pub alarms_cleared: u64,
     pub slow_read_indexes: u64,
     pub failed_read_indexes: u64,
     pub late_heartbeats: u64,

@@ -52,6 +52,7 @@ mod shared;
 pub mod sim;
 mod slow;
 mod snapshots;
+mod space;
 mod status;
 mod streams;
 #[cfg(test)]

@@ -156,6 +156,8 @@ pub(super) struct Published {
     pub(super) pending_events: AtomicU64,
     pub(super) events: AtomicU64,
     pub(super) backend_bytes: AtomicU64,
+    /// The working copy is being made anew, to give back space.
+    pub(super) reclaiming: AtomicBool,
     pub(super) disk: DiskNumbers,
     pub(super) snapshots_sent: Transferred,
     pub(super) snapshots_received: Transferred,
@@ -167,6 +169,8 @@ pub(super) struct Published {
 #[derive(Default)]
 pub(super) struct Dirty {
     pub(super) bytes: AtomicUsize,
+    /// Those of them that a checkpoint will store; the others are previous states.
+    pub(super) stored: AtomicUsize,
     pub(super) fewer: Notify,
 }
 
@@ -260,7 +264,7 @@ impl Shared {
 
     /// Bytes that the state takes: on disk, plus what is not yet there.
     pub(super) fn size_bytes(&self) -> u64 {
-        let dirty = self.dirty.bytes.load(Ordering::Relaxed) as u64;
+        let dirty = self.dirty.stored.load(Ordering::Relaxed) as u64;
         self.published.backend_bytes.load(Ordering::Relaxed) + dirty
     }
 }

@@ -52,6 +52,13 @@ impl CommittedRevision {
         }
     }
 
+    /// Bytes of keys and values that are to be stored.
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        let of = |change: &Change| change.kv.key.len() + change.kv.value.len();
+        self.changes.iter().map(of).sum()
+    }
+
     /// Bytes of keys and values, for the limits on what is kept in memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
