@@ -543,6 +543,7 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 fn small_settings() -> Settings {
     let mut settings = Settings::new("/data");
     settings.limits.wal_segment_bytes = 16 << 10;
+    settings.disk_reserve_bytes = 64 << 10;
     settings.limits.snapshot_log_bytes = 32 << 10;
     settings.limits.checkpoint_bytes = 2 << 10;
     settings.limits.checkpoint_interval = Duration::from_millis(100);

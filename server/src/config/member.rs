@@ -143,6 +143,8 @@ pub(super) fn store(
         snapshot_count: raw.number("snapshot-count"),
         snapshot_catchup_entries: raw.number("snapshot-catchup-entries"),
         quota_bytes: quota(raw),
+        quota_auto_disarm: raw.flag("quota-auto-disarm"),
+        disk_reserve_bytes: raw.number("disk-reserve-bytes"),
         max_request_bytes: request_bytes_max(raw),
         max_txn_ops: usize::try_from(raw.number("max-txn-ops")).unwrap_or(usize::MAX),
         watch_progress_interval: progress_interval(raw),

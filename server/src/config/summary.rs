@@ -57,6 +57,8 @@ pub(super) fn fields(raw: &Raw, store: &store::Settings, gates: &Gates) -> Map<S
             "initial-cluster-state": raw.get("initial-cluster-state"),
             "initial-cluster-token": store.initial_cluster_token,
             "quota-backend-bytes": store.quota_bytes,
+            "quota-auto-disarm": store.quota_auto_disarm,
+            "disk-reserve-bytes": store.disk_reserve_bytes,
             "max-request-bytes": store.max_request_bytes,
             "max-concurrent-streams": raw.number("max-concurrent-streams"),
             "pre-vote": raw.flag("pre-vote"),

@@ -197,6 +197,8 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         inert("max-wals", "5", Kind::Unsigned, "Log files to keep."),
         inert("memory-mlock", "false", Kind::Bool, "Keep all memory from being swapped out."),
         live("quota-backend-bytes", "0", Kind::Signed, "Space quota, above which writes are refused; 0 is 2 GiB, a negative number none."),
+        live("quota-auto-disarm", "false", Kind::Bool, "Clear this member's NOSPACE alarm once the size is below 90 % of the quota; not in etcd."),
+        live("disk-reserve-bytes", "201326592", Kind::Unsigned, "Disk space kept free: with less left, writes are refused as above the quota; 0 for none. Not in etcd."),
         inert("backend-bbolt-freelist-type", "map", Kind::Text, "Free list of etcd's own backend."),
         inert("backend-batch-interval", "0s", Kind::Duration, "Longest wait before etcd's own backend commits."),
         inert("backend-batch-limit", "0", Kind::Signed, "Most operations before etcd's own backend commits."),

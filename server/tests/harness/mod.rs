@@ -23,6 +23,7 @@ mod random;
 mod requests;
 mod server;
 mod skip;
+mod small_disk;
 pub(crate) mod tls;
 mod tools;
 mod watch;
@@ -40,6 +41,7 @@ pub(crate) use random::Random;
 pub(crate) use requests::*;
 pub(crate) use server::{HttpAnswer, Seat, Server, http_get, program, runs_taffrail, wait_until};
 pub(crate) use skip::{needs, needs_etcdctl, skip};
+pub(crate) use small_disk::SmallDisk;
 pub(crate) use tools::{go_module, needs_etcdutl, needs_go_session, needs_newest_etcdctl};
 pub(crate) use watch::{WatchStream, keys_of, showed};
 

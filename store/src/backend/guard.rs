@@ -4,7 +4,8 @@
 //! In the directory given, `sled` is the working copy, `sled.damaged-<n>` are those set aside (the last
 //! [`ASIDE_MAX`]), and `sled.marker` remembers two facts across starts: whether one is opening right now (a start
 //! that finds it so knows that the last one died of it), and whether a checkpoint was ever made durable (then an
-//! empty directory is a loss, not a beginning). `sled.outdated` is one that is being removed.
+//! empty directory is a loss, not a beginning). `sled.outdated` is one that is being removed. `ballast` is given up where
+//! the disk is too full to open.
 //!
 //! A panic while opening is damage like any other and is caught. Elsewhere a panic must end the process: its hook
 //! asks [`is_guarded`] which of the two it is.
@@ -79,7 +80,14 @@ pub fn open_guarded(dir: &Path, visit: &mut dyn FnMut(Load)) -> Result<Opened, B
     fs::create_dir_all(dir).map_err(disk("create the directory"))?;
     reclaim::settle(&RealDisk, &dir.join(WORKING)).map_err(disk("settle a switch of directories"))?;
     remove_outdated(dir).map_err(disk("remove an outdated directory"))?;
-    let write = |marker: Marker| marker.write(dir).map_err(disk("write the marker"));
+    let write = |marker: Marker| match marker.write(dir) {
+        // Better without the marker than not at all.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::warn!(%error, "cannot write the working copy's marker");
+            Ok(())
+        }
+        written => written.map_err(disk("write the marker")),
+    };
     let mut marker = Marker::read(dir)?;
     let mut aside = None;
     if marker.opening {
@@ -96,7 +104,14 @@ pub fn open_guarded(dir: &Path, visit: &mut dyn FnMut(Load)) -> Result<Opened, B
     }
     marker.opening = true;
     write(marker)?;
-    let (backend, loaded) = match attempt(dir, marker, visit) {
+    let attempted = match attempt(dir, marker, visit) {
+        Err(error) if is_full(&error) && give_ballast(dir) => {
+            tracing::warn!(%error, "the disk is full: opening with the ballast's space");
+            attempt(dir, marker, visit)
+        }
+        attempted => attempted,
+    };
+    let (backend, loaded) = match attempted {
         Ok(opened) => opened,
         Err(error) if is_environment(&error) || matches!(error, BackendError::Version { .. }) => {
             // Nothing died of the content.
@@ -262,6 +277,15 @@ fn asides(dir: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
+fn is_full(error: &BackendError) -> bool {
+    matches!(error, BackendError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+}
+
+/// Removes the ballast; whether there was one.
+fn give_ballast(dir: &Path) -> bool {
+    fs::remove_file(dir.join(BALLAST)).is_ok()
+}
+
 /// Whether an error is about the machine and not about the content.
 fn is_environment(error: &BackendError) -> bool {
     let BackendError::Disk { source, .. } = error else {
@@ -342,6 +366,8 @@ static OPENING: AtomicU32 = AtomicU32::new(0);
 const DEATHS_MAX: u32 = 2;
 /// Damaged copies kept for inspection.
 const ASIDE_MAX: usize = 2;
+/// A file that only takes space, to be given up where opening finds none.
+pub const BALLAST: &str = "ballast";
 const WORKING: &str = "sled";
 /// A working copy that is being removed.
 const OUTDATED: &str = "sled.outdated";

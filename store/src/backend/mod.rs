@@ -68,7 +68,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 pub use checkpoint::{Checkpoint, CheckpointStats, Import, StateStore, TableWrite};
-pub use guard::{Aside, Opened, guarded, inspect, is_guarded, open_guarded, renew};
+pub use guard::{Aside, BALLAST, Opened, guarded, inspect, is_guarded, open_guarded, renew};
 pub use load::{Load, Loaded, Meta, load};
 pub use memory::MemoryBackend;
 pub use revisions::{RevisionStore, ScanLimit, Scanned};

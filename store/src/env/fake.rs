@@ -154,6 +154,14 @@ impl FakeDisk {
         state.fail_sync_at = Some(state.operations.syncs + nth);
     }
 
+    /// From the `nth` change from now (1 is the next) on, for so many changes, everything that takes space fails with
+    /// `StorageFull`: creations, writes, lengths and new names. A crash ends it.
+    pub fn fill_at(&self, nth: u64, changes: u64) {
+        let mut state = self.state.lock();
+        let from = state.operations.changes + nth;
+        state.full_during = from..from.saturating_add(changes);
+    }
+
     /// Limits the bytes of all files; what would grow beyond fails with `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity_bytes = bytes;
@@ -222,6 +230,7 @@ impl Disk for FakeDisk {
                 path.display().to_string(),
             ));
         }
+        state.takes_space()?;
         let id = state.new_file();
         state.change_name(NameChange::Link {
             at,
@@ -265,6 +274,7 @@ impl Disk for FakeDisk {
         {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
+        state.takes_space()?;
         let change = NameChange::Rename {
             from: state.slot(from)?,
             to: state.slot(to)?,
@@ -388,9 +398,15 @@ impl DiskFile for FakeHandle {
 
     fn write_at(&mut self, offset: u64, buf: &[u8]) -> io::Result<()> {
         let mut state = self.state()?;
+        let full = state.is_full();
         let outcome = state.begin_change()?;
         let room = state.room(self.id, offset);
-        let fitting = buf.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let mut fitting = buf.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        if full {
+            // Some of it may have found room.
+            let entropy = state.entropy.clone();
+            fitting = fitting.min(usize::try_from(entropy.below(buf.len() as u64)).unwrap_or(0));
+        }
         state.operations.bytes_written += fitting as u64;
         state.files[self.id].apply(Change::Write {
             offset,
@@ -404,6 +420,7 @@ impl DiskFile for FakeHandle {
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         let mut state = self.state()?;
+        state.takes_space()?;
         let outcome = state.begin_change()?;
         if state.room(self.id, 0) < len {
             return Err(io::ErrorKind::StorageFull.into());

@@ -48,6 +48,8 @@ pub(super) enum Event {
     Hashed(Option<KvHash>),
     /// The snapshot under way has ended. With an index, its file is durable and the log before it may go.
     Snapshotted(Option<Index>),
+    /// The snapshot under way found the disk full.
+    SnapshotLacksRoom,
     /// A piece of work on a snapshot from or for another member is done.
     Transfer(transfers::Done),
     /// The working copy is that of an installed snapshot.
@@ -90,6 +92,7 @@ impl LogWriter {
                     spares,
                     making_spare: false,
                     marked: Instant::now(),
+                    spare_not_before: None,
                 }
                 .run(&queue, &events)
             })?;
@@ -130,6 +133,8 @@ struct LogThread {
     making_spare: bool,
     /// When the log's end was marked last.
     marked: Instant,
+    /// No spare is tried to be made before, after one that failed.
+    spare_not_before: Option<Instant>,
 }
 
 impl LogThread {
@@ -137,11 +142,11 @@ impl LogThread {
         let _vital = Vital::new(&self.shared, "the log writer");
         let mut batch: Vec<wal::Append> = Vec::new();
         let mut open = true;
-        while open && let Some(first) = self.next_job(queue) {
+        while open && let Ok(first) = self.next_job(queue) {
             let mut number = 0;
             let mut covered = None;
             batch.clear();
-            for job in std::iter::once(first).chain(queue.try_iter()) {
+            for job in first.into_iter().chain(queue.try_iter()) {
                 match job {
                     LogJob::Append(append) => {
                         number = append.number;
@@ -160,7 +165,8 @@ impl LogThread {
                 // The receiver is gone once the driver has ended.
                 let _ = events.send(Event::Persisted(number));
             }
-            if self.wal.wants_segment() && !self.making_spare {
+            let due = self.spare_not_before.is_none_or(|at| Instant::now() >= at);
+            if self.wal.wants_segment() && !self.making_spare && due {
                 self.make_spare();
             }
             if self.marked.elapsed() >= MARK_INTERVAL {
@@ -172,18 +178,6 @@ impl LogThread {
         }
     }
 
-    /// The next job. A log that has come to rest gets its end marked meanwhile.
-    fn next_job(&mut self, queue: &mpsc::Receiver<LogJob>) -> Option<LogJob> {
-        if self.wal.wants_mark() {
-            match queue.recv_timeout(MARK_REST) {
-                Ok(job) => return Some(job),
-                Err(mpsc::RecvTimeoutError::Timeout) => self.mark(),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-            }
-        }
-        queue.recv().ok()
-    }
-
     fn mark(&mut self) {
         self.marked = Instant::now();
         if let Err(error) = self.wal.mark() {
@@ -191,20 +185,72 @@ impl LogThread {
         }
     }
 
-    fn write(&mut self, batch: &[wal::Append], covered: Option<Index>) -> Result<(), wal::WalError> {
-        let numbers = &self.shared.published.disk;
-        if !batch.is_empty() {
+    /// The next job; none where the making of a spare is to be tried again first. A log that has come to rest gets its
+    /// end marked meanwhile.
+    fn next_job(&mut self, queue: &mpsc::Receiver<LogJob>) -> Result<Option<LogJob>, mpsc::RecvError> {
+        if self.wal.wants_mark() {
+            match queue.recv_timeout(MARK_REST) {
+                Ok(job) => return Ok(Some(job)),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.mark(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(mpsc::RecvError),
+            }
+        }
+        if self.making_spare || self.spare_not_before.is_none() {
+            return queue.recv().map(Some);
+        }
+        match queue.recv_timeout(FULL_RETRY) {
+            Ok(job) => Ok(Some(job)),
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(mpsc::RecvError),
+        }
+    }
+
+    /// Appends. Where the disk is full the batch waits for space, and with it everything that waits for its sync:
+    /// nothing is promised, nothing lost, and it goes on by itself. A failed sync is final.
+    fn append(&mut self, batch: &[wal::Append]) -> Result<(Duration, Duration), wal::WalError> {
+        let mut told = false;
+        // A leader whose disk stays full stands as still as with one that does not answer.
+        self.shared
+            .published
+            .disk
+            .wal_busy
+            .begin(self.shared.clock.now());
+        loop {
             let began = Instant::now();
-            numbers.wal_busy.begin(self.shared.clock.now());
             let mut took = Duration::ZERO;
-            self.wal.append_with(batch, |bytes| {
+            let numbers = &self.shared.published.disk;
+            let appended = self.wal.append_with(batch, |bytes| {
                 took = began.elapsed();
                 let bytes = bytes as u64;
                 numbers.wal_written_bytes.fetch_add(bytes, Ordering::Relaxed);
-            })?;
-            numbers.wal_busy.end();
-            numbers.wal_write.observe(took);
-            numbers.wal_sync.observe(began.elapsed().saturating_sub(took));
+            });
+            match appended {
+                Err(error @ wal::WalError::Full { .. }) if !self.shared.stopping.load(Ordering::Relaxed) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!(%error, "the disk is full: nothing can be written until there is space");
+                    }
+                    self.shared.published.log_full.store(true, Ordering::Release);
+                    thread::park_timeout(FULL_RETRY);
+                }
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    if told {
+                        tracing::info!("the log goes on: there is space again");
+                        self.shared.published.log_full.store(false, Ordering::Release);
+                    }
+                    self.shared.published.disk.wal_busy.end();
+                    return Ok((took, began.elapsed().saturating_sub(took)));
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &[wal::Append], covered: Option<Index>) -> Result<(), wal::WalError> {
+        if !batch.is_empty() {
+            let (write, sync) = self.append(batch)?;
+            let numbers = &self.shared.published.disk;
+            numbers.wal_write.observe(write);
+            numbers.wal_sync.observe(sync);
         }
         if let Some(index) = covered {
             let released = self.wal.release(index)?;
@@ -214,6 +260,7 @@ impl LogThread {
                 "the log before the snapshot is released"
             );
         }
+        let numbers = &self.shared.published.disk;
         numbers.wal_bytes.store(self.wal.bytes(), Ordering::Relaxed);
         Ok(())
     }
@@ -237,10 +284,30 @@ impl LogThread {
         self.making_spare = false;
         match spare {
             Ok(path) => {
+                if self.spare_not_before.take().is_some() {
+                    tracing::info!("the next log segment is made: there is space again");
+                    self.shared.published.log_full.store(false, Ordering::Release);
+                }
                 self.wal.add_spare(path);
                 self.prepare();
             }
-            Err(error) => tracing::warn!(%error, "the next log segment cannot be made"),
+            Err(error) => {
+                if self.spare_not_before.is_none() {
+                    if error.is_full() {
+                        tracing::warn!(
+                            "no space left for the next log segment: writes are refused until there is"
+                        );
+                    } else {
+                        tracing::warn!(%error, "the next log segment cannot be made");
+                    }
+                }
+                self.spare_not_before = Some(Instant::now() + FULL_RETRY);
+                // What is left of the current one is kept for what frees space.
+                self.shared
+                    .published
+                    .log_full
+                    .store(error.is_full(), Ordering::Release);
+            }
         }
     }
 
@@ -256,6 +323,8 @@ impl LogThread {
 const MARK_REST: Duration = Duration::from_millis(50);
 /// How long its end stays unmarked under load.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is seen whether a full disk has space again.
+const FULL_RETRY: Duration = Duration::from_millis(500);
 
 /// The checkpoint writer's mailbox.
 pub(super) struct CheckpointWriter {
@@ -305,7 +374,7 @@ fn write_state(
 ) {
     let _vital = Vital::new(shared, "the checkpoint writer");
     let mut under_way: Vec<thread::JoinHandle<()>> = Vec::new();
-    let mut space = Space::new(shared, &store);
+    let mut space = Space::new(shared, place, &store);
     while let Some(next) = space.next(queue) {
         match next {
             Next::Flush => {
@@ -347,7 +416,7 @@ fn write_state(
             Next::Job(Job::Replace(job)) => match install::replace(shared, place, store, job) {
                 Ok((replacement, replaced)) => {
                     store = replacement;
-                    space = Space::new(shared, &store);
+                    space = Space::new(shared, place, &store);
                     let _ = events.send(Event::Replaced(replaced));
                 }
                 Err(error) => {
@@ -360,8 +429,13 @@ fn write_state(
     for snapshot in under_way {
         drop(snapshot.join());
     }
-    if let Err(error) = store.flush() {
-        fatal(shared, "flushing the state", &error);
+    match space.last_flush(&store) {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::warn!("no space left for the last checkpoint: the next start reads it from the log");
+            std::mem::forget(store);
+        }
+        Err(error) => drop(fatal(shared, "flushing the state", &error)),
     }
 }
 
@@ -414,6 +488,13 @@ fn report_snapshot(
         Err(reason @ (WriteError::Stopped(_) | WriteError::Replaced)) => {
             tracing::info!(index = index.0, %reason, "a snapshot file is given up");
             let _ = events.send(Event::Snapshotted(None));
+        }
+        Err(error) if error.is_full() => {
+            tracing::warn!(
+                index = index.0,
+                "no space left for a snapshot file: the log is kept, and it is tried again later"
+            );
+            let _ = events.send(Event::SnapshotLacksRoom);
         }
         Err(error) => {
             fatal(shared, "writing a snapshot file", &error);

@@ -26,6 +26,7 @@ use super::recovery::{Source, WorkingCopy, emptied, rebuild, working_copy};
 use super::scrub;
 use super::settings::Settings;
 use super::shared::{Dirty, History, Offload, Pins, Published, Shared, Stored};
+use super::space_keeper::SpaceKeeper;
 use super::transfers::Transfers;
 use crate::apply::State;
 use crate::backend::{Backend, StateStore};
@@ -397,6 +398,7 @@ fn wal_config(world: &World, settings: &Settings, folders: &Folders) -> wal::Con
 pub(super) struct Actors {
     pub(super) member: Member,
     pub(super) maintenance: Maintenance,
+    pub(super) keeper: SpaceKeeper,
 }
 
 /// What belongs to the threads behind it.
@@ -509,7 +511,13 @@ pub(super) fn assemble(
     let snap = Folders::new(&shared.settings.data_dir).snap;
     let transfers = Transfers::new(Arc::clone(&shared), Arc::clone(&world.disk), snap, snapshot_part);
     let member = Member::new(Arc::clone(&shared), node, hub, transfers, applied);
-    (shared, Actors { member, maintenance }, Files { store, wal })
+    let keeper = SpaceKeeper::new(&shared, Arc::clone(&world.disk));
+    let actors = Actors {
+        member,
+        maintenance,
+        keeper,
+    };
+    (shared, actors, Files { store, wal })
 }
 
 fn tail_limits(settings: &Settings) -> TailLimits {

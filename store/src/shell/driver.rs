@@ -20,6 +20,7 @@ use super::install;
 use super::maintenance::Maintenance;
 use super::member::{Member, Output};
 use super::shared::{Shared, Vital};
+use super::space_keeper::SpaceKeeper;
 use super::transfers;
 use crate::env::{Class, DirLock, Instant};
 use crate::types::MemberId;
@@ -29,6 +30,7 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     member: Member,
     maintenance: Maintenance,
+    keeper: SpaceKeeper,
     mailbox: mpsc::Receiver<Command>,
     messages: mpsc::Receiver<(MemberId, Bytes)>,
     events_in: mpsc::UnboundedSender<Event>,
@@ -57,6 +59,7 @@ impl Driver {
             shared,
             member: parts.member,
             maintenance: parts.maintenance,
+            keeper: parts.keeper,
             mailbox,
             messages,
             events_in,
@@ -189,6 +192,10 @@ impl Driver {
                     self.log.release(index);
                 }
             }
+            Event::SnapshotLacksRoom => {
+                self.maintenance.snapshot_lacks_room(self.now());
+                self.member.snapshotted(None);
+            }
             Event::Snapshotted(index) => {
                 self.maintenance.snapshotted();
                 self.member.snapshotted(index);
@@ -202,6 +209,7 @@ impl Driver {
     fn tick(&mut self) {
         let now = self.now();
         self.member.tick(now);
+        self.keeper.tick(now, &mut self.member);
         self.maintenance.leases_changed(self.member.take_changed_leases());
         if let Some(job) = self.maintenance.due(now) {
             self.checkpoints.submit(job);

@@ -389,6 +389,13 @@ impl Store {
     /// Judges the quota before proposing (it is this member's own, so apply must not); over it, raises the alarm
     /// for everybody.
     pub(super) async fn check_space(&self, cost_bytes: u64) -> Result<(), Error> {
+        let published = &self.shared.published;
+        let short =
+            published.short_of_space.load(Ordering::Relaxed) || published.log_full.load(Ordering::Relaxed);
+        if cost_bytes > 0 && short {
+            // The alarm is being seen to.
+            return Err(RequestError::NoSpace.into());
+        }
         let Some(quota) = self.shared.settings.quota_bytes else {
             return Ok(());
         };

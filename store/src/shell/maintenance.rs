@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -76,6 +77,8 @@ pub(super) struct Maintenance {
     snapshot_under_way: bool,
     /// A snapshot file is to be written whatever the log's size.
     snapshot_wanted: bool,
+    /// None is begun before, because the disk was full.
+    snapshot_not_before: Instant,
     /// Replacements of the working copy under way.
     replacing: usize,
     /// The snapshot that the checkpoint under way makes possible.
@@ -110,6 +113,7 @@ impl Maintenance {
             under_way: None,
             snapshot_under_way: false,
             snapshot_wanted: false,
+            snapshot_not_before: Instant::default(),
             replacing: 0,
             next_snapshot: None,
             written_applied: applied,
@@ -311,6 +315,12 @@ impl Maintenance {
         self.snapshot_under_way = false;
     }
 
+    /// The snapshot under way found the disk full. The log is kept meanwhile.
+    pub(super) fn snapshot_lacks_room(&mut self, now: Instant) {
+        self.snapshot_under_way = false;
+        self.snapshot_not_before = now + SNAPSHOT_RETRY;
+    }
+
     /// Whether a checkpoint is under way.
     pub(super) fn busy(&self) -> bool {
         self.under_way.is_some()
@@ -418,7 +428,8 @@ impl Maintenance {
         self.log_bytes_at_snapshot = self.log_bytes_at_snapshot.min(log_bytes);
         let since = log_bytes - self.log_bytes_at_snapshot;
         let due = self.snapshot_wanted || since >= limit;
-        due && !self.snapshot_under_way && self.dead_pending == 0
+        let may = self.shared.clock.now() >= self.snapshot_not_before;
+        due && may && !self.snapshot_under_way && self.dead_pending == 0
     }
 }
 
@@ -469,3 +480,6 @@ fn lease_writes(state: &State, changed: &BTreeSet<LeaseId>) -> Vec<TableWrite> {
 
 /// Dead revisions held back for the hash of a compaction under way (16 bytes each).
 const DEAD_HELD_MAX: usize = 1 << 20;
+
+/// After how long a snapshot is tried again that found the disk full.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);

@@ -5,6 +5,7 @@
 //! A *round* takes everything queued since the last one: one Raft step for all proposals, one read index for all
 //! readers, one lock of the state for all that committed. What must happen outside comes out as [`Output`]s.
 
+mod alarms;
 mod leadership;
 mod leases;
 mod membership;

@@ -53,6 +53,7 @@ pub mod sim;
 mod slow;
 mod snapshots;
 mod space;
+mod space_keeper;
 mod status;
 mod streams;
 #[cfg(test)]

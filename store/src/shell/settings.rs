@@ -70,6 +70,11 @@ pub struct Settings {
     pub snapshot_catchup_entries: u64,
     /// Bytes on disk beyond which writes are refused; `None` is no quota.
     pub quota_bytes: Option<u64>,
+    /// Clear this member's NOSPACE alarm once the size is well below the quota again; etcd leaves that to operators.
+    pub quota_auto_disarm: bool,
+    /// Bytes of the disks of data and log that are kept free: with less left, writes are refused as they are above the
+    /// quota, so that deletes and compactions still can be made. 0 for none.
+    pub disk_reserve_bytes: u64,
     /// Longest encoded proposal, in bytes.
     pub max_request_bytes: usize,
     /// Longest list of a transaction.
@@ -177,6 +182,8 @@ impl Settings {
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5000,
             quota_bytes: Some(2 << 30),
+            quota_auto_disarm: false,
+            disk_reserve_bytes: DISK_RESERVE_BYTES,
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             watch_progress_interval: Duration::from_secs(600),
@@ -204,3 +211,6 @@ impl Settings {
         i64::try_from(min_ms.div_ceil(1000)).unwrap_or(i64::MAX)
     }
 }
+
+/// What is kept free where nobody says otherwise: two segments of the log, and what checkpoints write meanwhile.
+const DISK_RESERVE_BYTES: u64 = 192 << 20;

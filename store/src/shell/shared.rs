@@ -158,6 +158,10 @@ pub(super) struct Published {
     pub(super) backend_bytes: AtomicU64,
     /// The working copy is being made anew, to give back space.
     pub(super) reclaiming: AtomicBool,
+    /// A disk has less left than the reserve, or the log has no room to go on: no more writes.
+    pub(super) short_of_space: AtomicBool,
+    /// The log found no room for its next segment.
+    pub(super) log_full: AtomicBool,
     pub(super) disk: DiskNumbers,
     pub(super) snapshots_sent: Transferred,
     pub(super) snapshots_received: Transferred,

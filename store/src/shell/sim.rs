@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -28,7 +29,7 @@ pub use crate::consensus::Part;
 use crate::consensus::{Append, LogEntry};
 use crate::env::{Class, Clock, DirLock, Disk, Entropy, Instant, Transport};
 use crate::types::{Index, MemberId, SharedRevision, Term};
-use crate::wal::{Metadata, Wal};
+use crate::wal::{self, Metadata, Wal, WalError};
 
 /// The world of a simulated member.
 #[derive(Clone)]
@@ -203,6 +204,9 @@ pub struct SimMember {
     appends: VecDeque<Append>,
     /// The log's disk stands still until then.
     stalled_until: Instant,
+    /// A batch that found the disk full, and the number of its last append: it is tried again with the next tick.
+    full: Option<(Vec<wal::Append>, u64)>,
+    retry_full: bool,
     release: Option<Index>,
     pub(super) jobs: VecDeque<Job>,
     _lock: Box<dyn DirLock>,
@@ -239,7 +243,7 @@ impl SimMember {
             .published
             .disk
             .wal_bytes
-            .store(wal.bytes(), std::sync::atomic::Ordering::Relaxed);
+            .store(wal.bytes(), Ordering::Relaxed);
         actors.member.plant(bugs);
         actors.member.begin();
         Ok(SimMember {
@@ -257,6 +261,8 @@ impl SimMember {
             events,
             appends: VecDeque::new(),
             stalled_until: Instant::default(),
+            full: None,
+            retry_full: false,
             release: None,
             jobs: VecDeque::new(),
             _lock: lock,
@@ -357,7 +363,8 @@ impl SimMember {
             }
             Step::WriteLog => {
                 let stalled = self.world.clock.now() < self.stalled_until;
-                !stalled && (!self.appends.is_empty() || self.release.is_some())
+                let waits = !self.appends.is_empty() || self.release.is_some();
+                !stalled && if self.full.is_some() { self.retry_full } else { waits }
             }
             Step::Deliver => !self.events.is_empty(),
             Step::Tick | Step::Flush => true,
@@ -442,6 +449,9 @@ impl SimMember {
     }
 
     fn write_log(&mut self) {
+        if let Some((batch, number)) = self.full.take() {
+            return self.append(batch, number);
+        }
         let Some(number) = self.appends.back().map(|append| append.number) else {
             return self.release();
         };
@@ -450,8 +460,20 @@ impl SimMember {
             states.for_each(|state| state.vote = MemberId(0));
         }
         let batch: Vec<_> = self.appends.drain(..).map(snapshots::to_wal).collect();
+        self.append(batch, number);
+    }
+
+    fn append(&mut self, batch: Vec<wal::Append>, number: u64) {
+        let appended = self.wal.append(&batch);
+        let full = matches!(appended, Err(WalError::Full { .. }));
+        self.shared.published.log_full.store(full, Ordering::Relaxed);
+        if full {
+            self.full = Some((batch, number));
+            self.retry_full = false;
+            return;
+        }
         self.shared.published.disk.wal_busy.end();
-        match self.wal.append(&batch) {
+        match appended {
             Ok(()) if self.bugs.answer_before_sync => {}
             Ok(()) => drop(self.events_in.send(Event::Persisted(number))),
             Err(error) => self.shared.fail(error.to_string()),
@@ -460,7 +482,7 @@ impl SimMember {
             .published
             .disk
             .wal_bytes
-            .store(self.wal.bytes(), std::sync::atomic::Ordering::Relaxed);
+            .store(self.wal.bytes(), Ordering::Relaxed);
         self.release();
     }
 
@@ -496,6 +518,11 @@ impl SimMember {
                 let covered = install::replaced(&self.shared, maintenance, replaced, &self.events_in);
                 self.release = covered.or(self.release);
             }
+            Ok(Event::SnapshotLacksRoom) => {
+                let now = self.world.clock.now();
+                self.actors.maintenance.snapshot_lacks_room(now);
+                self.actors.member.snapshotted(None);
+            }
             Ok(Event::Snapshotted(index)) => {
                 self.actors.maintenance.snapshotted();
                 self.actors.member.snapshotted(index);
@@ -507,7 +534,10 @@ impl SimMember {
 
     fn tick(&mut self) {
         let now = self.world.clock.now();
+        self.retry_full = true;
         self.actors.member.tick(now);
+        let Actors { member, keeper, .. } = &mut self.actors;
+        keeper.tick(now, member);
         let leases = self.actors.member.take_changed_leases();
         self.actors.maintenance.leases_changed(leases);
         if let Some(job) = self.actors.maintenance.due(now) {
@@ -556,6 +586,7 @@ impl SimMember {
             Some(Ok(())) => Ok(Event::Snapshotted(Some(job.applied))),
             // The state was replaced meanwhile.
             None | Some(Err(WriteError::Replaced)) => Ok(Event::Snapshotted(None)),
+            Some(Err(error)) if error.is_full() => Ok(Event::SnapshotLacksRoom),
             Some(Err(error)) => Err(error.to_string()),
         }
     }

@@ -71,6 +71,19 @@ pub(super) enum WriteError {
     Replaced,
 }
 
+impl WriteError {
+    /// Whether all that is wrong is that the disk is full.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            WriteError::File(SnapshotError::Io { source, .. }) => matches!(
+                source.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            ),
+            _ => false,
+        }
+    }
+}
+
 /// Why a snapshot that is whole cannot be understood.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -3,14 +3,22 @@
 //! No acknowledgement depends on a flush: the log holds everything. A flush bounds what a start after a crash has to
 //! replay, and the memory of what sled has not yet written. Space is given back in small steps between the jobs of the
 //! state's thread, so that neither a checkpoint nor a request ever waits for more than one of them.
+//!
+//! A flush that finds the disk full would end the member: sled takes nothing more after it. So none is begun without
+//! room for it. What is not flushed stays in memory, up to a limit beyond which the checkpoints wait too, and in the
+//! end the writers; the log has it all.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use super::bootstrap::Workplace;
 use super::maintenance::Job;
 use super::shared::Shared;
 use crate::backend::{BackendError, CheckpointStats, Reclaim, StateStore};
+use crate::env::Disk;
 
 /// What the state's thread is to do next.
 pub(super) enum Next {
@@ -25,8 +33,12 @@ pub(super) enum Next {
 /// See the module's description.
 pub(super) struct Space {
     shared: Arc<Shared>,
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
     unflushed_bytes: usize,
     flushed_at: Instant,
+    /// The disk was full; it is looked at again then.
+    flush_not_before: Option<Instant>,
     /// Bytes that the working copy held, and that its files took, when it was last flushed.
     flushed_live_bytes: u64,
     flushed_disk_bytes: u64,
@@ -34,12 +46,15 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(shared: &Arc<Shared>, store: &StateStore) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, place: &Workplace, store: &StateStore) -> Self {
         shared.published.reclaiming.store(false, Ordering::Relaxed);
         Space {
             shared: Arc::clone(shared),
+            disk: Arc::clone(&place.world.disk),
+            folder: place.folders.member.clone(),
             unflushed_bytes: 0,
             flushed_at: Instant::now(),
+            flush_not_before: None,
             flushed_live_bytes: store.live_bytes(),
             flushed_disk_bytes: shared.published.backend_bytes.load(Ordering::Relaxed),
             reclaiming: false,
@@ -48,7 +63,15 @@ impl Space {
 
     /// What is to be done next; `None` once the queue is closed and empty.
     pub(super) fn next(&self, queue: &mpsc::Receiver<Job>) -> Option<Next> {
-        if self.unflushed_bytes >= FLUSH_BYTES {
+        let again = self
+            .flush_not_before
+            .map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        let due = if self.unflushed_bytes >= FLUSH_BYTES {
+            again
+        } else {
+            again.max(FLUSH_INTERVAL.saturating_sub(self.flushed_at.elapsed()))
+        };
+        if self.unflushed_bytes >= FLUSH_BYTES && due.is_zero() {
             return Some(Next::Flush);
         }
         if self.reclaiming {
@@ -61,7 +84,7 @@ impl Space {
         if self.unflushed_bytes == 0 {
             return queue.recv().ok().map(Next::Job);
         }
-        match queue.recv_timeout(FLUSH_INTERVAL.saturating_sub(self.flushed_at.elapsed())) {
+        match queue.recv_timeout(due) {
             Ok(job) => Some(Next::Job(job)),
             Err(mpsc::RecvTimeoutError::Timeout) => Some(Next::Flush),
             Err(mpsc::RecvTimeoutError::Disconnected) => None,
@@ -84,6 +107,9 @@ impl Space {
 
     /// Flushes, and sees whether space is to be given back.
     pub(super) fn flush(&mut self, store: &StateStore) -> Result<(), BackendError> {
+        if !self.wait_for_room() {
+            return Ok(());
+        }
         store.flush()?;
         self.flushed(store)?;
         // While dead revisions are being removed there is no telling what will be left.
@@ -91,6 +117,45 @@ impl Space {
             self.reclaim(store)?;
         }
         Ok(())
+    }
+
+    /// The flush before the working copy is closed; false where there is no room for it. Then it must not be closed:
+    /// sled would flush.
+    pub(super) fn last_flush(&mut self, store: &StateStore) -> Result<bool, BackendError> {
+        let room = self.has_room();
+        if room {
+            store.flush()?;
+        }
+        Ok(room)
+    }
+
+    /// Whether a flush may be begun. Where there is no room for it, it is put off for as long as memory allows, then
+    /// waited for.
+    fn wait_for_room(&mut self) -> bool {
+        loop {
+            if self.has_room() {
+                if self.flush_not_before.take().is_some() {
+                    tracing::info!("there is space again: checkpoints are written to the disk");
+                }
+                return true;
+            }
+            if self.flush_not_before.is_none() {
+                tracing::warn!("no space left to write checkpoints to the disk: they wait in memory");
+            }
+            self.flush_not_before = Some(Instant::now() + ROOM_RETRY);
+            if self.unflushed_bytes < UNFLUSHED_BYTES_MAX || self.shared.stopping.load(Ordering::Relaxed) {
+                return false;
+            }
+            thread::park_timeout(ROOM_RETRY);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let needed = 2 * self.unflushed_bytes as u64 + ROOM_BYTES;
+        // A disk that does not tell is tried.
+        self.disk
+            .available_bytes(&self.folder)
+            .map_or(true, |available| available >= needed)
     }
 
     fn flushed(&mut self, store: &StateStore) -> Result<(), BackendError> {
@@ -142,3 +207,9 @@ const FLUSH_BYTES: usize = 32 << 20;
 const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause between two steps of giving back space, each of which copies 1 MiB.
 const RECLAIM_PAUSE: Duration = Duration::from_millis(5);
+/// What must be left of the disk beyond twice what a flush writes.
+const ROOM_BYTES: u64 = 4 << 20;
+/// How often a full disk is looked at.
+const ROOM_RETRY: Duration = Duration::from_millis(500);
+/// Bytes of checkpoints that are held in memory while the disk is full.
+const UNFLUSHED_BYTES_MAX: usize = 96 << 20;

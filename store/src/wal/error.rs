@@ -18,6 +18,14 @@ pub enum WalError {
         /// The disk's answer.
         source: io::Error,
     },
+    /// The disk is full. Nothing of the batch counts, nothing was synced, and the same batch may be appended again.
+    #[error("no space left for the log in {}", path.display())]
+    Full {
+        /// The log's folder.
+        path: PathBuf,
+        /// The disk's answer.
+        source: io::Error,
+    },
     /// The disk lost or changed what it had confirmed.
     #[error(
         "{} is damaged at byte {offset} ({damage}), in a part that was durable: entries that were acknowledged \
@@ -155,6 +163,23 @@ pub enum Damage {
     /// A segment or generation that does not continue the log before it.
     #[error("does not continue the log before it")]
     Discontinuity,
+}
+
+impl WalError {
+    /// Whether all that is wrong is that the disk is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            WalError::Full { .. } => true,
+            WalError::Io { source, .. } => {
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                )
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Turns the disk's error into the room's.

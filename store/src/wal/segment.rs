@@ -123,6 +123,13 @@ pub struct SpareJob {
 impl SpareJob {
     /// Makes the file, durable with its name. A failure leaves nothing behind and harms no log.
     pub fn run(self) -> Result<PathBuf, WalError> {
+        // Rather than fill the disk to see that it is too small: others need what is left.
+        let available = self.disk.available_bytes(&self.dir);
+        if available.map_err(io_error("measure", &self.dir))? < self.bytes {
+            return Err(io_error("make a segment in", &self.dir)(
+                std::io::ErrorKind::StorageFull.into(),
+            ));
+        }
         let unfinished = named(&self.dir, self.number, UNFINISHED);
         let made = self.fill(&unfinished);
         if made.is_err() {

@@ -168,13 +168,7 @@ fn a_full_disk_found_while_preparing_harms_nothing_yet() {
     wal.append(&[append(entries(3..=3, 1, 100))]).unwrap();
     assert!(wal.wants_segment());
     disk.set_capacity(Some(disk.used_bytes() + 1000));
-    assert!(matches!(
-        wal.prepare(),
-        Err(WalError::Io {
-            operation: "write",
-            ..
-        })
-    ));
+    assert!(matches!(wal.prepare(), Err(WalError::Full { .. })));
     assert_eq!(names(&disk), ["0000000000000001.wal"]);
     wal.append(&[append(entries(4..=4, 1, 100))]).unwrap();
     disk.set_capacity(None);

@@ -189,7 +189,8 @@ impl Wal {
     }
 
     /// Makes everything given durable: one write and one sync, all of it or, after a crash, none of it. After an
-    /// error the log takes no more, and nothing that rests on this batch may be told to anyone.
+    /// error the log takes no more, and nothing that rests on this batch may be told to anyone; only after
+    /// [`WalError::Full`] the same batch, and no other, may be given again.
     ///
     /// # Panics
     /// Where the entries leave a gap: what would be written could not be read again.
@@ -294,8 +295,11 @@ impl Wal {
             return Ok(());
         }
         if let Some(job) = self.spare_job() {
-            let spare = job.run()?;
-            self.spares.push(spare);
+            match job.run() {
+                Ok(spare) => self.spares.push(spare),
+                Err(error) if error.is_full() => return Err(self.full(error)),
+                Err(error) => return Err(error),
+            }
         }
         let Some(spare) = self.spares.pop() else {
             return Ok(());
@@ -445,7 +449,11 @@ impl Wal {
             });
         }
         let result = self.try_write(body, with_state, records, written);
-        self.poisoned |= result.is_err();
+        // Without room for it the batch never was: nothing was told of it, no sync was asked for, and the bytes of it
+        // that fitted lie where the same batch will be written again.
+        self.poisoned |= result
+            .as_ref()
+            .is_err_and(|error| !matches!(error, WalError::Full { .. }));
         result
     }
 
@@ -476,9 +484,10 @@ impl Wal {
         records(&mut encoder);
         encoder.finish(self.synced);
         let path = || segment::path(&self.dir, self.segment.sequence);
-        self.file
-            .write_at(self.offset, &self.buffer)
-            .map_err(|e| io_error("write", &path())(e))?;
+        if let Err(error) = self.file.write_at(self.offset, &self.buffer) {
+            let error = io_error("write", &path())(error);
+            return Err(if error.is_full() { self.full(error) } else { error });
+        }
         written(self.buffer.len());
         self.file.sync_data().map_err(|e| io_error("sync", &path())(e))?;
         self.offset += self.buffer.len() as u64;
@@ -510,6 +519,16 @@ impl Wal {
         self.file = file;
         self.offset = HEADER_BYTES as u64;
         Ok(())
+    }
+
+    fn full(&self, error: WalError) -> WalError {
+        match error {
+            WalError::Io { source, .. } => WalError::Full {
+                path: self.dir.clone(),
+                source,
+            },
+            other => other,
+        }
     }
 
     /// How much of the current segment was made ready in advance.

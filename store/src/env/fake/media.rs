@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) crash_at: Option<u64>,
     pub(super) crashed: bool,
     pub(super) fail_sync_at: Option<u64>,
+    /// The changes during which the disk is full.
+    pub(super) full_during: std::ops::Range<u64>,
     pub(super) entropy: SeededEntropy,
 }
 
@@ -52,6 +54,7 @@ impl State {
             crash_at: None,
             crashed: false,
             fail_sync_at: None,
+            full_during: 0..0,
             entropy,
         }
     }
@@ -82,6 +85,7 @@ impl State {
         self.crash_at = None;
         self.crashed = false;
         self.fail_sync_at = None;
+        self.full_during = 0..0;
     }
 
     /// Frees what no name leads to: no process has it open after a crash.
@@ -99,6 +103,21 @@ impl State {
 
     pub(super) fn alive(&self) -> io::Result<()> {
         if self.crashed { Err(dead()) } else { Ok(()) }
+    }
+
+    /// Whether the disk is full for the next change.
+    pub(super) fn is_full(&self) -> bool {
+        self.full_during.contains(&(self.operations.changes + 1))
+    }
+
+    /// Fails where the disk is full for the next change, which then counts as made.
+    pub(super) fn takes_space(&mut self) -> io::Result<()> {
+        self.alive()?;
+        if self.is_full() {
+            self.operations.changes += 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 
     pub(super) fn begin_change(&mut self) -> io::Result<Outcome> {

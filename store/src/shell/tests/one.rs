@@ -48,6 +48,7 @@ impl One {
         };
         let mut settings = Settings::new("/data");
         settings.limits.wal_segment_bytes = 1 << 16;
+        settings.disk_reserve_bytes = 1 << 16;
         // Nothing of the past stays in memory once it is in the working copy.
         settings.limits.recent_bytes = 0;
         // A scan of more keys than that takes several steps.
