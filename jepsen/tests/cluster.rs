@@ -30,6 +30,8 @@ fn pass(members: usize, seeds: std::ops::Range<u64>) {
         ("pauses", sum(|report| report.pauses), 10),
         ("partitions", sum(|report| report.partitions), 20),
         ("empty disks", sum(|report| report.empty_disks), 3),
+        ("full disks", sum(|report| report.full_disks), 3),
+        ("changed disks", sum(|report| report.rotten), 3),
         ("lost messages", sum(|report| report.traffic.dropped), 500),
         ("doubled messages", sum(|report| report.traffic.duplicated), 100),
     ];

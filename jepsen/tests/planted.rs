@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use jepsen::nemesis::Intensities;
+use jepsen::nemesis::disk::Faults;
 use jepsen::sim::engine::Engine;
 use jepsen::sim::network::Weather;
 use jepsen::sim::world::{MILLISECOND, SECOND};
@@ -86,6 +87,47 @@ fn finds_a_proposal_that_arrives_twice() {
         ..Bugs::default()
     };
     found_only_with(bugs, 100, usual);
+}
+
+/// Disks that are full all the time, and crashes.
+#[test]
+fn finds_a_full_disk_that_is_ignored() {
+    let bugs = Bugs {
+        full_disk_ignored: true,
+        ..Bugs::default()
+    };
+    found_only_with(bugs, 100, |seed| Plan {
+        nemesis: Intensities {
+            crash_every: Some(300 * MILLISECOND),
+            blackout_every: Some(1000 * MILLISECOND),
+            disks: Faults {
+                full_every: Some(300 * MILLISECOND),
+                full_max: 300 * MILLISECOND,
+                ..Faults::NONE
+            },
+            ..Intensities::NONE
+        },
+        ..usual(seed)
+    });
+}
+
+/// Disks that change what they hold, read without a look at the checksums.
+#[test]
+fn finds_a_changed_log_that_is_read() {
+    let bugs = Bugs {
+        torn_tail_as_record: true,
+        ..Bugs::default()
+    };
+    found_only_with(bugs, 100, |seed| Plan {
+        nemesis: Intensities {
+            disks: Faults {
+                rot_every: Some(150 * MILLISECOND),
+                ..Faults::NONE
+            },
+            ..Intensities::NONE
+        },
+        ..usual(seed)
+    });
 }
 
 /// Many leases, and leaders that hand over all the time: what such a leader finds expired while it waits for its

@@ -15,8 +15,7 @@ use bytes::Bytes;
 use harness::*;
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmType, DeleteRangeRequest, PutRequest, RangeRequest, StatusRequest,
-    StatusResponse,
+    AlarmMember, AlarmRequest, DeleteRangeRequest, PutRequest, RangeRequest, StatusRequest, StatusResponse,
 };
 use tonic::Code;
 

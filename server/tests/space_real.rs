@@ -103,7 +103,8 @@ async fn a_disk_that_others_fill_stops_writes_and_nothing_else() {
     client.maintenance.clone().status(StatusRequest {}).await.unwrap();
     check(&client, 0, &acknowledged).await;
     for number in 0..50 {
-        assert_eq!(client.delete(&key(number)).await, 1, "deletes are answered");
+        let deleted = client.delete_with(delete(&key(number))).await.deleted;
+        assert_eq!(deleted, 1, "deletes are answered");
     }
     client.compact(client.revision().await).await;
     check(&client, 50, &acknowledged).await;
@@ -115,7 +116,8 @@ async fn a_disk_that_others_fill_stops_writes_and_nothing_else() {
     check(&client, 50, &acknowledged).await;
     let refused = write(&client, 999_999).await;
     assert_status(refused, Code::ResourceExhausted, NO_SPACE);
-    assert_eq!(client.delete(&key(50)).await, 1, "deletes are answered");
+    let deleted = client.delete_with(delete(&key(50))).await.deleted;
+    assert_eq!(deleted, 1, "deletes are answered");
 
     assert!(disk.shell(&format!("rm {}", filler.display())));
     let began = Instant::now();

@@ -85,6 +85,9 @@ struct Totals {
     hand_overs: u64,
     stalls: u64,
     empty_disks: u64,
+    full_disks: u64,
+    rotten: u64,
+    refusals: u64,
     sent: u64,
     dropped: u64,
     duplicated: u64,
@@ -104,6 +107,9 @@ impl Totals {
         self.hand_overs += report.hand_overs;
         self.stalls += report.stalls;
         self.empty_disks += report.empty_disks;
+        self.full_disks += report.full_disks;
+        self.rotten += report.rotten;
+        self.refusals += report.refusals;
         self.sent += report.traffic.sent;
         self.dropped += report.traffic.dropped;
         self.duplicated += report.traffic.duplicated;
@@ -112,7 +118,7 @@ impl Totals {
     fn print(&self, first: u64) {
         println!(
             "{} seeds from {first}: {} steps, {} answers, {} elections, {} snapshots installed, {} crashes, \
-             {} pauses, {} partitions, {} hand-overs, {} stalls, {} empty disks, {} messages ({} lost, {} doubled), {} failed",
+             {} pauses, {} partitions, {} hand-overs, {} stalls, {} empty disks, {} full ones, {} changed ({} refused), {} messages ({} lost, {} doubled), {} failed",
             self.runs,
             self.steps,
             self.answers,
@@ -124,6 +130,9 @@ impl Totals {
             self.hand_overs,
             self.stalls,
             self.empty_disks,
+            self.full_disks,
+            self.rotten,
+            self.refusals,
             self.sent,
             self.dropped,
             self.duplicated,

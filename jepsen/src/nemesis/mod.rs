@@ -5,7 +5,7 @@
 //! | [`power`] | a member loses its power, between two steps or in the middle of a disk operation; or all do at once |
 //! | [`pause`] | a member stands still, as by SIGSTOP, and then finds that time has passed |
 //! | [`partition`] | members cannot reach each other, both ways or one way |
-//! | [`disk`] | a disk fails a sync; a member comes back with an empty disk |
+//! | [`disk`] | a disk fails a sync or a write, is full, or changes what is on it; a member comes back with an empty disk |
 //! | [`stall`] | a disk stands still for a while |
 //! | [`clock`] | members' clocks run at speeds of their own |
 //!
@@ -55,6 +55,8 @@ pub struct Intensities {
     pub stall_every: Option<Time>,
     /// The longest time that it does.
     pub stall_max: Time,
+    /// What else disks do.
+    pub disks: disk::Faults,
     /// How fast the fastest clock may run, in percent of true time; the slowest one is right.
     pub clock_percent_max: u64,
     /// The network.
@@ -77,6 +79,7 @@ impl Intensities {
         empty_disk_every: None,
         stall_every: None,
         stall_max: 0,
+        disks: disk::Faults::NONE,
         clock_percent_max: 100,
         weather: Weather::CALM,
     };
@@ -107,6 +110,7 @@ impl Intensities {
             partition_every: ms(&mut rng, &[0, 400, 1200]),
             partition_max: *rng.pick(&[100, 400, 1000]) * MILLISECOND,
             empty_disk_every: ms(&mut rng, &[0, 0, 1000]),
+            disks: disk::Faults::draw(seed),
             clock_percent_max: *rng.pick(&[100, 120, 200]),
             weather: Weather::draw(&mut rng),
             stall_every: ms(&mut rng, &[0, 0, 700]),
@@ -134,11 +138,17 @@ pub enum Trouble {
     EmptyDisk,
     /// See [`Intensities::stall_every`].
     StalledDisk,
+    /// See [`disk::Faults::failed_write_every`].
+    FailedWrite,
+    /// See [`disk::Faults::full_every`].
+    FullDisk,
+    /// See [`disk::Faults::rot_every`].
+    Rot,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 8] = [
+    pub const ALL: [Trouble; 11] = [
         Trouble::Crash,
         Trouble::Blackout,
         Trouble::FailedSync,
@@ -147,6 +157,9 @@ impl Trouble {
         Trouble::Partition,
         Trouble::EmptyDisk,
         Trouble::StalledDisk,
+        Trouble::FailedWrite,
+        Trouble::FullDisk,
+        Trouble::Rot,
     ];
 }
 
@@ -203,6 +216,29 @@ pub enum Order {
         /// The sync, from 1.
         syncs: u64,
     },
+    /// Fails the write of this number from now on a member's disk.
+    FailWrite {
+        /// Whose.
+        member: MemberNumber,
+        /// The write, from 1.
+        writes: u64,
+    },
+    /// Leaves so much of a member's disk, for a while.
+    Fill {
+        /// Whose.
+        member: MemberNumber,
+        /// Bytes.
+        room: u64,
+        /// How long.
+        away: Time,
+    },
+    /// Takes a member's power, and changes what is on its disk.
+    Rot {
+        /// Whose.
+        member: MemberNumber,
+        /// How long it is away.
+        away: Time,
+    },
     /// Asks a member to hand over the leadership.
     HandOver(MemberNumber),
     /// Lets a member stand still for a while.
@@ -247,6 +283,9 @@ pub fn next(trouble: Trouble, intensities: &Intensities, rng: &mut Rng) -> Optio
         Trouble::Partition => intensities.partition_every,
         Trouble::EmptyDisk => intensities.empty_disk_every,
         Trouble::StalledDisk => intensities.stall_every,
+        Trouble::FailedWrite => intensities.disks.failed_write_every,
+        Trouble::FullDisk => intensities.disks.full_every,
+        Trouble::Rot => intensities.disks.rot_every,
     }?;
     Some(rng.between(1, 2 * mean))
 }
@@ -263,6 +302,9 @@ pub fn strike(trouble: Trouble, intensities: &Intensities, sight: &Sight, rng: &
         Trouble::Partition => vec![partition::partition(intensities, sight, rng)],
         Trouble::EmptyDisk => Vec::from_iter(disk::wipe(intensities, sight, rng)),
         Trouble::StalledDisk => vec![stall::stall(intensities, sight, rng)],
+        Trouble::FailedWrite => vec![disk::failed_write(sight, rng)],
+        Trouble::FullDisk => vec![disk::fill(intensities, sight, rng)],
+        Trouble::Rot => Vec::from_iter(disk::rot(intensities, sight, rng)),
     }
 }
 
@@ -296,6 +338,10 @@ mod tests {
             pause_max: 10,
             partition_max: 10,
             stall_max: 10,
+            disks: disk::Faults {
+                full_max: 10,
+                ..disk::Faults::NONE
+            },
             ..Intensities::NONE
         };
         let sight = Sight {

@@ -46,6 +46,8 @@ pub struct Engine {
     entropy: SeededEntropy,
     /// One of its next syncs was told to fail.
     sync_fails: bool,
+    /// Its disk is full.
+    full: bool,
     running: Option<Running>,
     outputs: Vec<Output>,
 }
@@ -106,6 +108,7 @@ impl Engine {
             clock: ManualClock::new(UNIX_MS_START),
             entropy: SeededEntropy::new(seed),
             sync_fails: false,
+            full: false,
             running: None,
             outputs: Vec::new(),
         }
@@ -164,8 +167,13 @@ impl Member for Engine {
             entropy: Arc::new(self.entropy.clone()),
             backend: Arc::clone(&self.backend) as Arc<_>,
         };
-        let member =
-            SimMember::open(self.settings.clone(), world, self.bugs).map_err(|error| error.to_string())?;
+        let mut opened = SimMember::open(self.settings.clone(), world.clone(), self.bugs);
+        if opened.is_err() && self.full {
+            // It says so and ends; somebody makes room.
+            self.fill(None);
+            opened = SimMember::open(self.settings.clone(), world, self.bugs);
+        }
+        let member = opened.map_err(|error| error.to_string())?;
         let store = member.store();
         let mut running = Running {
             calls: Vec::new(),
@@ -204,7 +212,29 @@ impl Member for Engine {
         self.sync_fails = true;
     }
 
+    fn fail_write(&mut self, writes: u64) {
+        self.disk.fail_write(writes);
+        self.sync_fails = true;
+    }
+
+    fn fill(&mut self, room: Option<u64>) {
+        self.full = room.is_some();
+        let used = self.disk.used_bytes();
+        self.disk.set_capacity(room.map(|room| used.saturating_add(room)));
+    }
+
+    fn rot(&mut self, rng: &mut Rng) -> bool {
+        assert!(self.running.is_none(), "it would be noticed");
+        let lost = rng.once_in(2);
+        if lost {
+            // What is rebuilt from the others then.
+            self.backend = Arc::new(MemoryBackend::new());
+        }
+        crate::nemesis::disk::damage(&self.disk, rng) || lost
+    }
+
     fn wipe(&mut self) {
+        self.full = false;
         assert!(self.running.is_none(), "a disk is lost with the power");
         self.disks += 1;
         self.disk = FakeDisk::new(self.seed.wrapping_add(self.disks));

@@ -106,6 +106,18 @@ pub trait Member {
     /// Lets the sync of a file of this number from now (1 is the next) fail. A restart disarms it.
     fn fail_sync(&mut self, syncs: u64);
 
+    /// Lets the write of this number from now (1 is the next) fail. A restart disarms it. A member without a disk of its
+    /// own has none that fails, here and below.
+    fn fail_write(&mut self, _writes: u64) {}
+
+    /// Leaves so many bytes of its disk; none: all it wants.
+    fn fill(&mut self, _room: Option<u64>) {}
+
+    /// While it has no power: changes something that its disk had confirmed; whether there was anything.
+    fn rot(&mut self, _rng: &mut Rng) -> bool {
+        false
+    }
+
     /// Takes its disk too: it comes back with an empty one, told that its cluster runs already.
     fn wipe(&mut self);
 

@@ -79,6 +79,12 @@ pub struct RunReport {
     pub partitions: u64,
     /// Members that lost their disks.
     pub empty_disks: u64,
+    /// Disks that were full for a while.
+    pub full_disks: u64,
+    /// Disks that changed what they held.
+    pub rotten: u64,
+    /// Of those the ones that their members refused.
+    pub refusals: u64,
     /// Leaders asked to hand over.
     pub hand_overs: u64,
     /// Disks that stood still for a while.

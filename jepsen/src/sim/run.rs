@@ -69,6 +69,8 @@ enum Happening {
         message: Bytes,
     },
     Trouble(Trouble),
+    /// A member's disk has room again, if it has not been filled again meanwhile.
+    Room(MemberNumber, u64),
     /// The links are open again, if no other partition has come meanwhile.
     Unblock(u64),
     /// The trouble is over.
@@ -100,6 +102,9 @@ struct Counts {
     pauses: u64,
     partitions: u64,
     empty_disks: u64,
+    full_disks: u64,
+    rotten: u64,
+    refusals: u64,
     hand_overs: u64,
     stalls: u64,
 }
@@ -191,6 +196,11 @@ impl<'a> Run<'a> {
                 }
             }
             Happening::Trouble(trouble) => self.trouble(trouble),
+            Happening::Room(number, filling) => {
+                if self.counts.full_disks == filling {
+                    self.make_room(number);
+                }
+            }
             Happening::Unblock(partition) => self.unblock(partition),
             Happening::Peace => self.peace(),
         }
@@ -247,6 +257,9 @@ impl<'a> Run<'a> {
             pauses: self.counts.pauses,
             partitions: self.counts.partitions,
             empty_disks: self.counts.empty_disks,
+            full_disks: self.counts.full_disks,
+            rotten: self.counts.rotten,
+            refusals: self.counts.refusals,
             hand_overs: self.counts.hand_overs,
             stalls: self.counts.stalls,
             elections: self.invariants.elections(),

@@ -18,7 +18,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::sled::SledBackend;
+use super::sled::{Record, SledBackend};
 use super::{Backend, BackendError, WriteBatch};
 use crate::env::Disk;
 use crate::env::real::RealDisk;
@@ -106,7 +106,7 @@ impl Fresh {
     }
 
     /// Takes the next records; they go on without a gap after the cursor.
-    pub(super) fn copy(&mut self, records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), BackendError> {
+    pub(super) fn copy(&mut self, records: Vec<Record>) -> Result<(), BackendError> {
         let Some((last, _)) = records.last() else {
             return Ok(());
         };

@@ -64,6 +64,9 @@ struct Handles {
 
 type Db = sled::Db<LEAF_RECORDS>;
 
+/// A full key and its value.
+pub(super) type Record = (Vec<u8>, Vec<u8>);
+
 impl SledBackend {
     /// Opens or creates a directory. What is in it must have passed [`read_all`].
     pub(super) fn open(dir: &Path, first_flush: Option<FirstFlush>) -> Result<Self, BackendError> {
@@ -105,7 +108,7 @@ impl SledBackend {
     }
 
     /// The records after a key, of all tables, up to some bytes; one at least, where there is one.
-    fn records_after(&self, key: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BackendError> {
+    fn records_after(&self, key: Option<&[u8]>) -> Result<Vec<Record>, BackendError> {
         let from = key.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()));
         self.with(
             |handles| &handles.reader,

@@ -109,6 +109,8 @@ pub struct FakeDisk {
 pub struct Operations {
     /// Every change: creations, writes, lengths, names, syncs.
     pub changes: u64,
+    /// Writes to files.
+    pub writes: u64,
     /// Syncs of files.
     pub syncs: u64,
     /// Syncs of folders.
@@ -160,6 +162,12 @@ impl FakeDisk {
         let mut state = self.state.lock();
         let from = state.operations.changes + nth;
         state.full_during = from..from.saturating_add(changes);
+    }
+
+    /// The `nth` write to a file from now (1 is the next) fails with an I/O error, after a part of it.
+    pub fn fail_write(&self, nth: u64) {
+        let mut state = self.state.lock();
+        state.fail_write_at = Some(state.operations.writes + nth);
     }
 
     /// Limits the bytes of all files; what would grow beyond fails with `StorageFull`.
@@ -407,11 +415,23 @@ impl DiskFile for FakeHandle {
             let entropy = state.entropy.clone();
             fitting = fitting.min(usize::try_from(entropy.below(buf.len() as u64)).unwrap_or(0));
         }
+        state.operations.writes += 1;
+        let fails = state
+            .fail_write_at
+            .is_some_and(|at| at == state.operations.writes);
+        if fails {
+            state.fail_write_at = None;
+            let entropy = state.entropy.clone();
+            fitting = fitting.min(usize::try_from(entropy.below(buf.len() as u64)).unwrap_or(0));
+        }
         state.operations.bytes_written += fitting as u64;
         state.files[self.id].apply(Change::Write {
             offset,
             data: buf[..fitting].to_vec(),
         });
+        if fails {
+            return Err(io::Error::other("injected failure of a write"));
+        }
         if fitting < buf.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }

@@ -163,6 +163,10 @@ impl Disk for ReadOnlyDisk {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
+    fn available_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(0)
+    }
+
     fn lock_dir(&self, _dir: &Path) -> io::Result<Box<dyn DirLock>> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }

@@ -15,7 +15,7 @@ use super::maintenance::{Job, SnapshotJob};
 use super::reads::fatal;
 use super::shared::{Shared, Vital};
 use super::snapshots::{self, WriteError};
-use super::space::{Next, Space};
+use super::space::{Next, Space, measure_snapshots};
 use super::transfers;
 use crate::backend::{CheckpointStats, StateStore};
 use crate::consensus::Append;
@@ -462,6 +462,7 @@ fn start_snapshot(
                 let numbers = &on_thread.published.disk;
                 numbers.snapshot_file.observe(began.elapsed());
             }
+            measure_snapshots(&on_thread, disk.as_ref(), &dir);
             // Whoever waits for the event may want to replace what this holds.
             drop(stored);
             report_snapshot(&on_thread, job.applied, written, &results);

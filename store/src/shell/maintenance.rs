@@ -418,7 +418,8 @@ impl Maintenance {
         self.written_tables = now;
     }
 
-    /// A snapshot is due when the log since the last one outgrows the state. It begins with a checkpoint, which
+    /// A snapshot is due when the log since the last one outgrows the state, or the file is much larger than the state has
+    /// become. It begins with a checkpoint, which
     /// brings the working copy to exactly one applied index.
     fn snapshot_due(&mut self) -> bool {
         let log_bytes = self.shared.published.disk.wal_bytes.load(Ordering::Relaxed);
@@ -427,7 +428,12 @@ impl Maintenance {
         // Released segments make the log shorter than it was when the last snapshot was begun.
         self.log_bytes_at_snapshot = self.log_bytes_at_snapshot.min(log_bytes);
         let since = log_bytes - self.log_bytes_at_snapshot;
-        let due = self.snapshot_wanted || since >= limit;
+        // A snapshot file of a state that has shrunk takes more than what is left.
+        let published = &self.shared.published;
+        let left = published.history_bytes.load(Ordering::Relaxed);
+        let outgrown = published.snapshot_bytes.load(Ordering::Relaxed) > left / 2 * 3 + SNAPSHOT_SLACK_BYTES;
+        let settled = self.compaction_settled && !published.reclaiming.load(Ordering::Relaxed);
+        let due = self.snapshot_wanted || since >= limit || (outgrown && settled);
         let may = self.shared.clock.now() >= self.snapshot_not_before;
         due && may && !self.snapshot_under_way && self.dead_pending == 0
     }
@@ -481,5 +487,7 @@ fn lease_writes(state: &State, changed: &BTreeSet<LeaseId>) -> Vec<TableWrite> {
 /// Dead revisions held back for the hash of a compaction under way (16 bytes each).
 const DEAD_HELD_MAX: usize = 1 << 20;
 
+/// Bytes of a snapshot file beyond a multiple of the state that are not worth a new one.
+const SNAPSHOT_SLACK_BYTES: u64 = 16 << 20;
 /// After how long a snapshot is tried again that found the disk full.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);

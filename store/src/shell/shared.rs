@@ -156,6 +156,9 @@ pub(super) struct Published {
     pub(super) pending_events: AtomicU64,
     pub(super) events: AtomicU64,
     pub(super) backend_bytes: AtomicU64,
+    /// Bytes of history in the working copy, before compression, and of the snapshot files, which have none.
+    pub(super) history_bytes: AtomicU64,
+    pub(super) snapshot_bytes: AtomicU64,
     /// The working copy is being made anew, to give back space.
     pub(super) reclaiming: AtomicBool,
     /// A disk has less left than the reserve, or the log has no room to go on: no more writes.

@@ -61,6 +61,8 @@ pub struct Bugs {
     pub stale_revoke_applied: bool,
     /// A snapshot holds no leases.
     pub snapshot_without_leases: bool,
+    /// An append that found the disk full counts as written.
+    pub full_disk_ignored: bool,
     /// A proposal on its way to the leader arrives twice.
     pub proposal_twice: bool,
 }
@@ -467,6 +469,10 @@ impl SimMember {
         let appended = self.wal.append(&batch);
         let full = matches!(appended, Err(WalError::Full { .. }));
         self.shared.published.log_full.store(full, Ordering::Relaxed);
+        if full && self.bugs.full_disk_ignored {
+            drop(self.events_in.send(Event::Persisted(number)));
+            return;
+        }
         if full {
             self.full = Some((batch, number));
             self.retry_full = false;

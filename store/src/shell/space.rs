@@ -8,7 +8,7 @@
 //! room for it. What is not flushed stays in memory, up to a limit beyond which the checkpoints wait too, and in the
 //! end the writers; the log has it all.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -47,7 +47,12 @@ pub(super) struct Space {
 
 impl Space {
     pub(super) fn new(shared: &Arc<Shared>, place: &Workplace, store: &StateStore) -> Self {
-        shared.published.reclaiming.store(false, Ordering::Relaxed);
+        let published = &shared.published;
+        published.reclaiming.store(false, Ordering::Relaxed);
+        published
+            .history_bytes
+            .store(store.live_bytes(), Ordering::Relaxed);
+        measure_snapshots(shared, place.world.disk.as_ref(), &place.folders.snap);
         Space {
             shared: Arc::clone(shared),
             disk: Arc::clone(&place.world.disk),
@@ -98,6 +103,8 @@ impl Space {
         stats: CheckpointStats,
     ) -> Result<u64, BackendError> {
         self.unflushed_bytes += stats.bytes;
+        let history_bytes = &self.shared.published.history_bytes;
+        history_bytes.store(store.live_bytes(), Ordering::Relaxed);
         if stats.pruned > 0 && store.dead_pending() == 0 {
             // The end of a compaction: somebody may be waiting for the space.
             self.flush(store)?;
@@ -199,6 +206,14 @@ impl Space {
         let grown = store.live_bytes().saturating_sub(self.flushed_live_bytes);
         self.flushed_disk_bytes + grown
     }
+}
+
+/// Tells how much the snapshot files take.
+pub(super) fn measure_snapshots(shared: &Shared, disk: &dyn Disk, dir: &Path) {
+    let names = disk.list(dir).unwrap_or_default();
+    let files = names.iter().filter_map(|name| disk.open(&dir.join(name)).ok());
+    let bytes = files.filter_map(|file| file.len().ok()).sum();
+    shared.published.snapshot_bytes.store(bytes, Ordering::Relaxed);
 }
 
 /// Bytes of checkpoints after which the working copy is flushed.

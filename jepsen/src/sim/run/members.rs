@@ -25,6 +25,8 @@ pub(super) struct Slot {
     stepping: bool,
     /// The number of the pause that it is in.
     pub(super) paused: Option<u64>,
+    /// Something on its disk has changed since it ran.
+    pub(super) rotten: bool,
     /// What has come for it meanwhile.
     held: Vec<Input>,
 }
@@ -48,6 +50,7 @@ impl Slot {
             speed,
             stepping: false,
             paused: None,
+            rotten: false,
             held: Vec::new(),
         }
     }
@@ -86,7 +89,25 @@ impl Run<'_> {
         }
         let now = slot.speed.shown(self.world.now());
         self.world.note(format_args!("m{} starts", number.0));
-        match slot.member.start(now) {
+        let mut started = slot.member.start(now);
+        if std::mem::take(&mut slot.rotten) {
+            match &started {
+                // Healed, or never to be read again.
+                Ok(()) => self.recovering = None,
+                Err(reason) => {
+                    let reason = reason.clone();
+                    self.world
+                        .note(format_args!("m{} refuses its disk: {reason}", number.0));
+                    self.counts.refusals += 1;
+                    let slot = &mut self.members[number.0];
+                    slot.member.wipe();
+                    started = slot.member.start(now);
+                    self.invariants.wiped(number);
+                }
+            }
+        }
+        let slot = &mut self.members[number.0];
+        match started {
             Ok(()) => slot.up = true,
             Err(reason) => return self.failures.push(Failure::CannotStart(number, reason)),
         }

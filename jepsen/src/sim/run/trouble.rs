@@ -48,6 +48,38 @@ impl Run<'_> {
                     self.members[member.0].member.fail_sync(syncs);
                 }
             }
+            Order::FailWrite { member, writes } => {
+                if self.members[member.0].up {
+                    self.world
+                        .note(format_args!("m{} fails write {writes} from now", member.0));
+                    self.members[member.0].member.fail_write(writes);
+                }
+            }
+            Order::Fill { member, room, away } => {
+                // One at a time, so that what one leaves is not what another has taken.
+                for number in (0..self.members.len()).map(MemberNumber) {
+                    self.make_room(number);
+                }
+                self.counts.full_disks += 1;
+                self.world
+                    .note(format_args!("m{} has {room} bytes left", member.0));
+                self.members[member.0].member.fill(Some(room));
+                let filling = self.counts.full_disks;
+                self.world.after(away, Happening::Room(member, filling));
+            }
+            Order::Rot { member, away } => {
+                if self.members[member.0].up {
+                    self.crash(member, away);
+                    let slot = &mut self.members[member.0];
+                    slot.rotten = slot.member.rot(&mut self.world.rng);
+                    if slot.rotten {
+                        self.counts.rotten += 1;
+                        self.world.note(format_args!("m{}'s disk changes", member.0));
+                        let upto = self.invariants.committed().max(Index(1));
+                        self.recovering = Some((member, upto));
+                    }
+                }
+            }
             Order::HandOver(member) => self.hand_over(member),
             Order::Pause { member, away } => {
                 let slot = &mut self.members[member.0];
@@ -82,6 +114,10 @@ impl Run<'_> {
         }
     }
 
+    pub(super) fn make_room(&mut self, number: MemberNumber) {
+        self.members[number.0].member.fill(None);
+    }
+
     pub(super) fn unblock(&mut self, partition: u64) {
         if self.counts.partitions == partition {
             self.world.note(format_args!("no link is blocked"));
@@ -96,6 +132,7 @@ impl Run<'_> {
         self.phase = Phase::Settling;
         self.network.heal();
         for number in (0..self.members.len()).map(MemberNumber) {
+            self.make_room(number);
             if let Some(pause) = self.members[number.0].paused {
                 self.resume(number, pause);
             }

@@ -19,6 +19,7 @@ pub(super) struct State {
     pub(super) crash_at: Option<u64>,
     pub(super) crashed: bool,
     pub(super) fail_sync_at: Option<u64>,
+    pub(super) fail_write_at: Option<u64>,
     /// The changes during which the disk is full.
     pub(super) full_during: std::ops::Range<u64>,
     pub(super) entropy: SeededEntropy,
@@ -54,6 +55,7 @@ impl State {
             crash_at: None,
             crashed: false,
             fail_sync_at: None,
+            fail_write_at: None,
             full_during: 0..0,
             entropy,
         }
@@ -85,6 +87,7 @@ impl State {
         self.crash_at = None;
         self.crashed = false;
         self.fail_sync_at = None;
+        self.fail_write_at = None;
         self.full_during = 0..0;
     }
 
