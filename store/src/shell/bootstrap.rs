@@ -511,7 +511,7 @@ pub(super) fn assemble(
     let snap = Folders::new(&shared.settings.data_dir).snap;
     let transfers = Transfers::new(Arc::clone(&shared), Arc::clone(&world.disk), snap, snapshot_part);
     let member = Member::new(Arc::clone(&shared), node, hub, transfers, applied);
-    let keeper = SpaceKeeper::new(&shared, Arc::clone(&world.disk));
+    let keeper = SpaceKeeper::new(&shared, Arc::clone(&world.disk), recovering);
     let actors = Actors {
         member,
         maintenance,

@@ -34,6 +34,8 @@ pub(super) struct SpaceKeeper {
     next_look: Instant,
     /// Until then an answer to the last proposal is waited for.
     next_word: Instant,
+    /// Since when no alarm has been raised, and none been asked for.
+    absent_since: Option<Instant>,
     /// Since when there has been room enough.
     roomy_since: Option<Instant>,
     /// Since when the size has been well below the quota.
@@ -41,12 +43,14 @@ pub(super) struct SpaceKeeper {
 }
 
 impl SpaceKeeper {
-    pub(super) fn new(shared: &Arc<Shared>, disk: Arc<dyn Disk>) -> Self {
+    /// `recovering`: this member has lost its disk. An alarm of its is of that one, and so the reserve's.
+    pub(super) fn new(shared: &Arc<Shared>, disk: Arc<dyn Disk>, recovering: bool) -> Self {
         let folders = Folders::of(&shared.settings);
         let marker = folders.member.join(MARKER);
         let looker = Looker {
             reserve_bytes: shared.settings.disk_reserve_bytes,
-            of_reserve: AtomicBool::new(disk.open(&marker).is_ok()),
+            of_reserve: AtomicBool::new(recovering || disk.open(&marker).is_ok()),
+            note_due: AtomicBool::new(recovering),
             looking: AtomicBool::new(false),
             ballast_laid: AtomicBool::new(false),
             folders: [folders.member, folders.wal],
@@ -58,6 +62,7 @@ impl SpaceKeeper {
             looker: Arc::new(looker),
             next_look: Instant::default(),
             next_word: Instant::default(),
+            absent_since: None,
             roomy_since: None,
             small_since: None,
         }
@@ -86,15 +91,19 @@ impl SpaceKeeper {
         let raised = alarms.iter().any(|alarm| alarm.member_id == shared.member.0);
         let of_reserve = self.looker.of_reserve.load(Ordering::Acquire);
         if shared.published.short_of_space.load(Ordering::Acquire) {
-            (self.roomy_since, self.small_since) = (None, None);
+            (self.absent_since, self.roomy_since, self.small_since) = (None, None, None);
             return (!raised).then_some(AlarmAction::Activate);
         }
         if !raised {
             (self.roomy_since, self.small_since) = (None, None);
-            // Disarmed by somebody else.
-            self.looker.forget(shared);
+            // Cleared, or disarmed by somebody else; or asked for and still to come.
+            let since = *self.absent_since.get_or_insert(now);
+            if now.since(since) >= FORGET_AFTER {
+                self.looker.forget(shared);
+            }
             return None;
         }
+        self.absent_since = None;
         let (size, quota) = (
             shared.size_bytes(),
             shared.settings.quota_bytes.unwrap_or(u64::MAX),
@@ -149,6 +158,8 @@ struct Looker {
     reserve_bytes: u64,
     /// The alarm, where it is raised, is the reserve's.
     of_reserve: AtomicBool,
+    /// The file that says so is to be made.
+    note_due: AtomicBool,
     looking: AtomicBool,
     ballast_laid: AtomicBool,
 }
@@ -167,7 +178,8 @@ impl Looker {
             self.reserve_bytes
         };
         let short = available < enough || published.log_full.load(Ordering::Acquire);
-        if short && !was_short && !raised(shared) {
+        let raises = short && !was_short && !raised(shared);
+        if raises || self.note_due.swap(false, Ordering::AcqRel) {
             // Before the alarm, which nobody would clear if it was not known whose it is. Without the file a restart
             // takes it for the quota's.
             if let Err(error) = self.disk.create(&self.marker).and_then(|_| self.sync()) {
@@ -234,6 +246,8 @@ fn raised(shared: &Shared) -> bool {
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// After how long a proposal is made again that seems to be lost.
 const WORD_PAUSE: Duration = Duration::from_secs(2);
+/// How long no alarm must have been raised until it is certain that none that was asked for is still to come.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// Percent of the reserve at which there is enough space again.
 const RESERVE_CLEAR_PERCENT: u64 = 120;
 /// How long there must have been enough space.
