@@ -210,11 +210,7 @@ impl LogThread {
     fn append(&mut self, batch: &[wal::Append]) -> Result<(Duration, Duration), wal::WalError> {
         let mut told = false;
         // A leader whose disk stays full stands as still as with one that does not answer.
-        self.shared
-            .published
-            .disk
-            .wal_busy
-            .begin(self.shared.clock.now());
+        self.shared.published.disk.wal_busy.begin(self.shared.clock.now());
         loop {
             let began = Instant::now();
             let mut took = Duration::ZERO;

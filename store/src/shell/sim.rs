@@ -2,20 +2,21 @@
 //! production, with every thread's work turned into a [`Step`] that the simulator takes when it likes. Calls of the
 //! handle are futures that need no runtime; the simulator polls them between steps.
 
+mod messages;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use prost::Message as _;
 use tokio::sync::mpsc;
 
+pub use self::messages::{describe, is_proposal, tells};
 use super::Settings;
 use super::actors::Event;
 use super::bootstrap::{self, Actors, Files, Workplace, World};
 use super::command::Command;
-use super::envelope::{Body, Envelope};
 use super::handle::Store;
 use super::install;
 use super::maintenance::{Job, Replace, SnapshotJob};
@@ -111,32 +112,6 @@ pub struct Sent {
     pub class: Class,
     /// What is sent.
     pub message: Bytes,
-}
-
-/// Whether a message carries proposals on their way to the leader, which no transport may deliver twice.
-#[must_use]
-pub fn is_proposal(message: &Bytes) -> bool {
-    let envelope = Envelope::decode(message.clone());
-    matches!(envelope, Ok(Envelope { body: Some(Body::Raft(raft)), .. }) if raft.is_proposal())
-}
-
-/// The term that the sender of a message is in, and whom it votes for in that term, as far as the message tells.
-#[must_use]
-pub fn tells(message: &Bytes) -> Option<(Term, Option<MemberId>)> {
-    match Envelope::decode(message.clone()).ok()?.body? {
-        Body::Raft(raft) => raft.tells(),
-        _ => None,
-    }
-}
-
-/// A message in one short line, for traces.
-#[must_use]
-pub fn describe(message: &Bytes) -> String {
-    match Envelope::decode(message.clone()).map(|envelope| envelope.body) {
-        Ok(Some(Body::Raft(raft))) => raft.describe(),
-        Ok(Some(body)) => format!("{body:?}"),
-        Ok(None) | Err(_) => "a message of no known kind".to_owned(),
-    }
 }
 
 /// Collects what a member sends.
@@ -366,7 +341,12 @@ impl SimMember {
             Step::WriteLog => {
                 let stalled = self.world.clock.now() < self.stalled_until;
                 let waits = !self.appends.is_empty() || self.release.is_some();
-                !stalled && if self.full.is_some() { self.retry_full } else { waits }
+                !stalled
+                    && if self.full.is_some() {
+                        self.retry_full
+                    } else {
+                        waits
+                    }
             }
             Step::Deliver => !self.events.is_empty(),
             Step::Tick | Step::Flush => true,
