@@ -403,6 +403,31 @@ async fn a_promotion_goes_by_way_of_the_leader() {
 }
 
 #[tokio::test]
+async fn members_with_tls_ask_their_leader_too() {
+    let cluster = Cluster::start_with_peer_tls(2, &["--peer-auto-tls"]).await;
+    for member in cluster.members() {
+        let client = cluster.client(member);
+        assert_refused("promotion of nobody", promote(client, 12).await, NOT_FOUND);
+        let promoted = promote(client, cluster.id(member)).await;
+        assert_refused("promotion of a voter", promoted, NOT_LEARNER);
+    }
+}
+
+#[tokio::test]
+async fn a_learner_is_promoted_without_being_asked_where_that_is_wanted() {
+    if !runs_taffrail() {
+        return; // etcd waits to be asked
+    }
+    let mut cluster = Cluster::start_with(1, &["--learner-auto-promote"]).await;
+    cluster.client(0).put("before", "v").await;
+    let learner = cluster.grow(0, Server::prepared(&[]), true).await;
+    let client = cluster.client(learner).clone();
+    wait_for_a_voice(&client).await;
+    assert!(list(&client).await.iter().all(|member| !member.is_learner));
+    assert_eq!(pairs(&client.range(get("before")).await.kvs), ["before=v"]);
+}
+
+#[tokio::test]
 async fn a_removed_member_stops_and_stays_out() {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;

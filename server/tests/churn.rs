@@ -1,5 +1,5 @@
 //! The life of a cluster under load: 50 writing clients, 10 watchers and 5 readers over real processes while members
-//! are restarted, lead in turn, lose their disks, come, learn, are promoted, go, and are replaced.
+//! are restarted, lead in turn, lose their disks, come, learn, are promoted, go, are replaced and backed up.
 //!
 //! Every acknowledged write is on every member with its revision, the revisions have no gap, each watcher sees every
 //! revision exactly once and in order, no linearizable read is older than what was acknowledged before it began, and
@@ -9,10 +9,16 @@
 
 mod harness;
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use harness::*;
-use proto::etcdserverpb::MoveLeaderRequest;
+use proto::etcdserverpb::{MoveLeaderRequest, SnapshotRequest};
+use tempfile::TempDir;
 
 const SIZE: Size = Size {
     writers: 50,
@@ -42,7 +48,49 @@ async fn members_come_and_go() {
     life.grow("grow 3 to 5", [Role::Learner, Role::Voter]).await;
     life.shrink().await;
     life.replace().await;
-    life.end().await;
+    let backup = life.back_up().await;
+    let history = life.end().await;
+    if runs_taffrail() {
+        // A real etcd leaves that to another program.
+        restore(&backup, &history).await;
+    }
+}
+
+/// What a member's backup is, and what it must hold.
+struct Backup {
+    file: PathBuf,
+    acknowledged: BTreeMap<i64, Write>,
+    _directory: TempDir,
+}
+
+/// Makes a new cluster of a backup, which must be the history up to some revision, with all that was acknowledged before
+/// it began.
+async fn restore(backup: &Backup, history: &BTreeMap<i64, Write>) {
+    let mut server = Server::prepared(&[]);
+    let peer_url = server.peer_url();
+    let output = Command::new(program())
+        .args(["snapshot", "restore"])
+        .arg(&backup.file)
+        .arg("--data-dir")
+        .arg(server.data_dir())
+        .args(["--initial-cluster", &format!("default={peer_url}")])
+        .args(["--initial-advertise-peer-urls", &peer_url])
+        .args(["--bump-revision", "0"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+    server.run();
+    let client = server.client().await;
+    let mut held = BTreeMap::new();
+    audit(&client, &backup.acknowledged, &mut held).await;
+    let last = *held.last_key_value().expect("there were writes").0;
+    assert!(
+        held.iter().eq(history.range(..=last)),
+        "the backup holds another history"
+    );
+    client.put("w/new", "cluster").await;
+    println!("restored {} writes up to revision {last}", held.len());
 }
 
 /// As what a member comes.
@@ -172,6 +220,28 @@ impl Life {
         self.close(chapter).await;
     }
 
+    /// Saves a backup while everybody writes.
+    async fn back_up(&mut self) -> Backup {
+        let chapter = self.open("backup");
+        let acknowledged = self.crowd.acknowledged();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("backup.db");
+        let follower = self.cluster.follower().await;
+        let mut client = self.cluster.client(follower).maintenance.clone();
+        let mut parts = client.snapshot(SnapshotRequest {}).await.unwrap().into_inner();
+        let mut written = File::create(&file).unwrap();
+        while let Some(part) = parts.message().await.unwrap() {
+            written.write_all(&part.blob).unwrap();
+        }
+        self.crowd.get_on(BREATH).await;
+        self.close(chapter).await;
+        Backup {
+            file,
+            acknowledged,
+            _directory: directory,
+        }
+    }
+
     fn open(&self, name: &'static str) -> (&'static str, usize, Instant) {
         (name, self.crowd.writes(), Instant::now())
     }
@@ -185,7 +255,7 @@ impl Life {
         self.crowd.audit(self.cluster.client(looked_at)).await;
     }
 
-    async fn end(self) {
+    async fn end(self) -> BTreeMap<i64, Write> {
         self.cluster.leader().await;
         assert_eq!(self.cluster.members().len(), 3);
         let clients: Vec<Client> = self
@@ -193,10 +263,11 @@ impl Life {
             .members()
             .map(|member| self.cluster.client(member).clone())
             .collect();
-        self.crowd.finish(&clients).await;
+        let history = self.crowd.finish(&clients).await;
         for (name, writes, took) in &self.chapters {
             let rate = *writes as f64 / took.as_secs_f64();
             println!("{name}: {writes} writes in {took:.1?}, {rate:.0} a second");
         }
+        history
     }
 }

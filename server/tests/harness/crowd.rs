@@ -90,14 +90,14 @@ impl Crowd {
         audit(client, &acknowledged, &mut self.audited).await;
     }
 
-    /// Everything that was acknowledged, and the history that must hold it.
+    /// Everything that was acknowledged so far, by revision.
     pub(crate) fn acknowledged(&self) -> BTreeMap<i64, Write> {
         self.ledger.acknowledged()
     }
 
     /// Ends the clients and judges what they know against what each member holds from the first revision on. Returns
-    /// the last revision.
-    pub(crate) async fn finish(mut self, members: &[Client]) -> i64 {
+    /// that whole history.
+    pub(crate) async fn finish(mut self, members: &[Client]) -> BTreeMap<i64, Write> {
         self.ledger.stop();
         for client in std::mem::take(&mut self.clients) {
             client.await.expect("no client failed");
@@ -134,7 +134,7 @@ impl Crowd {
             acknowledged.len(),
             self.ledger.reads()
         );
-        current
+        self.audited
     }
 }
 
