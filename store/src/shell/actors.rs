@@ -146,6 +146,8 @@ impl LogThread {
             let mut number = 0;
             let mut covered = None;
             batch.clear();
+            // All of it: an append waits no less behind a segment that is made ready, or on a disk that stays full.
+            self.shared.published.disk.wal_busy.begin(self.shared.clock.now());
             for job in first.into_iter().chain(queue.try_iter()) {
                 match job {
                     LogJob::Append(append) => {
@@ -169,6 +171,7 @@ impl LogThread {
             if self.wal.wants_segment() && !self.making_spare && due {
                 self.make_spare();
             }
+            self.shared.published.disk.wal_busy.end();
             if self.marked.elapsed() >= MARK_INTERVAL {
                 self.mark();
             }
@@ -180,9 +183,11 @@ impl LogThread {
 
     fn mark(&mut self) {
         self.marked = Instant::now();
+        self.shared.published.disk.wal_busy.begin(self.shared.clock.now());
         if let Err(error) = self.wal.mark() {
             tracing::warn!(%error, "the log's end cannot be marked");
         }
+        self.shared.published.disk.wal_busy.end();
     }
 
     /// The next job; none where the making of a spare is to be tried again first. A log that has come to rest gets its
@@ -209,8 +214,6 @@ impl LogThread {
     /// nothing is promised, nothing lost, and it goes on by itself. A failed sync is final.
     fn append(&mut self, batch: &[wal::Append]) -> Result<(Duration, Duration), wal::WalError> {
         let mut told = false;
-        // A leader whose disk stays full stands as still as with one that does not answer.
-        self.shared.published.disk.wal_busy.begin(self.shared.clock.now());
         loop {
             let began = Instant::now();
             let mut took = Duration::ZERO;
@@ -234,7 +237,6 @@ impl LogThread {
                         tracing::info!("the log goes on: there is space again");
                         self.shared.published.log_full.store(false, Ordering::Release);
                     }
-                    self.shared.published.disk.wal_busy.end();
                     return Ok((took, began.elapsed().saturating_sub(took)));
                 }
             }
