@@ -175,6 +175,56 @@ async fn a_backup_under_writes_comes_back_as_it_was() {
     assert!(theirs.range(get("leased")).await.kvs.is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_busy_cluster_is_whole_and_disturbs_nobody() {
+    if !runs_taffrail() {
+        return skip("a_backup_of_a_busy_cluster", "Taffrail's own commands");
+    }
+    let cluster = Cluster::start(3).await;
+    let endpoints: Vec<String> = cluster
+        .members()
+        .map(|member| cluster.server(member).endpoint())
+        .collect();
+    let size = Size {
+        writers: 50,
+        watchers: 10,
+        readers: 5,
+    };
+    let crowd = Crowd::start(&size, &endpoints);
+    crowd.get_on(600).await;
+    let saved_from = cluster.server(cluster.follower().await);
+    let before = *crowd.acknowledged().keys().last().unwrap();
+    let ours = saved_from.client().await;
+    // Linearizable, so the member has applied all that was acknowledged.
+    ours.range(get("nothing")).await;
+    save(saved_from, "backup.db").await;
+    crowd.get_on(600).await;
+
+    let back = restored(
+        &saved_from.scratch_dir().join("backup.db"),
+        &["--bump-revision=0"],
+    )
+    .await;
+    let theirs = back.client().await;
+    let revision = theirs.revision().await;
+    assert!(revision >= before, "{revision} {before}");
+    assert!(
+        keys_at(&theirs, 0).await == keys_at(&ours, revision).await,
+        "the keys at {revision}"
+    );
+    assert_eq!(
+        hash(&theirs.hash_kv(revision).await),
+        hash(&ours.hash_kv(revision).await)
+    );
+    crowd.get_on(300).await;
+    let clients: Vec<Client> = cluster
+        .members()
+        .map(|member| cluster.client(member).clone())
+        .collect();
+    // Every write once, every event once and in order, on all members alike.
+    crowd.finish(&clients).await;
+}
+
 #[tokio::test]
 async fn by_default_the_revision_rises_and_the_past_is_compacted() {
     if !runs_taffrail() {

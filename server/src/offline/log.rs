@@ -24,7 +24,7 @@ use clap::ArgMatches;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use proto::raftpb::{Entry, EntryType, HardState};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::env::real::ReadOnlyDisk;
 use store::wal::{self, Logged, WalError};
 
@@ -94,21 +94,22 @@ fn print(dir: &Path, config: &wal::Config, mut out: impl Write, binary: bool) ->
 }
 
 fn write_json(out: &mut impl Write, record: Logged<'_>) -> Result<(), LogError> {
-    let line = match record {
-        Logged::Begin { metadata, before } => json!({
-            "type": "Metadata",
-            "cluster": metadata.cluster.to_string(),
-            "member": metadata.member.to_string(),
-            "term": before.term.0,
-            "index": before.index.0,
-        }),
-        Logged::HardState(state) => json!({
-            "type": "HardState",
-            "term": state.term.0,
-            "vote": state.vote.to_string(),
-            "commit": state.commit.0,
-        }),
-        Logged::Restart(at) => json!({"type": "Restart", "term": at.term.0, "index": at.index.0}),
+    match record {
+        Logged::Begin { metadata, before } => writeln!(
+            out,
+            r#"{{"type":"Metadata","cluster":"{}","member":"{}","term":{},"index":{}}}"#,
+            metadata.cluster, metadata.member, before.term, before.index
+        )?,
+        Logged::HardState(state) => writeln!(
+            out,
+            r#"{{"type":"HardState","term":{},"vote":"{}","commit":{}}}"#,
+            state.term, state.vote, state.commit
+        )?,
+        Logged::Restart(at) => writeln!(
+            out,
+            r#"{{"type":"Restart","term":{},"index":{}}}"#,
+            at.term, at.index
+        )?,
         Logged::Entry {
             kind,
             term,
@@ -116,15 +117,14 @@ fn write_json(out: &mut impl Write, record: Logged<'_>) -> Result<(), LogError> 
             data,
         } => {
             let request = request(kind, data).map_err(|error| error.at(term.0, index.0))?;
-            json!({
-                "type": entry_type(kind).as_str_name(),
-                "term": term.0,
-                "index": index.0,
-                "request": request,
-            })
+            let name = entry_type(kind).as_str_name();
+            writeln!(
+                out,
+                r#"{{"type":"{name}","term":{term},"index":{index},"request":{request}}}"#
+            )?;
         }
-    };
-    Ok(writeln!(out, "{line}")?)
+    }
+    Ok(())
 }
 
 fn write_binary(out: &mut impl Write, record: Logged<'_>) -> Result<(), LogError> {
