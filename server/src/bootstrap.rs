@@ -13,6 +13,7 @@ use crate::backup::Backups;
 use crate::compactor;
 use crate::config::Settings;
 use crate::core::{self, Core};
+use crate::corruption::{Checker, InitialError};
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
 use crate::listen::{self, ListenError, Listeners, Listening, Port};
@@ -34,6 +35,8 @@ pub(crate) enum Failure {
     Discover(#[from] DiscoverError),
     #[error("cannot start a thread or an event loop")]
     Runtime(#[source] io::Error),
+    #[error("checkInitialHashKV failed")]
+    Inconsistent(#[from] InitialError),
     #[error("the store met a fatal error: {0}")]
     Fatal(String),
 }
@@ -64,6 +67,8 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         let (peers, store) = (peers.clone(), shared_store.clone());
         tokio::spawn(accept::serve(listening, tls, peers, store));
     }
+    // What has no data yet has nothing to compare; a folder that cannot be read is told of when it is opened.
+    let had_data = store::shell::has_data(&settings.store).unwrap_or(false);
     let opened = tokio::select! {
         opened = open(&settings, &peers, listeners.connector.as_ref()) => opened,
         signal = signals.next() => {
@@ -83,6 +88,21 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     // Set once, here.
     let _ = shared_store.set(store.clone());
     attach(&peers, &store);
+    let checker = Checker {
+        store: store.clone(),
+        tls: listeners.connector.clone(),
+        patience: settings.store.request_timeout(),
+    };
+    if had_data && settings.corruption.initial {
+        tokio::select! {
+            checked = checker.initial() => checked?,
+            signal = signals.next() => {
+                tracing::info!(signal, "stopped while the data were compared with the other members'");
+                store.stop().await;
+                return Ok(());
+            }
+        }
+    }
     let (stopping, stopping_seen) = watch::channel(false);
     let (leaderless, leaderless_seen) = watch::channel(0);
     tokio::spawn(core::watch_leader(
@@ -95,6 +115,7 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         settings.auto_compaction,
         stopping_seen.clone(),
     ));
+    tokio::spawn(checker.run(settings.corruption, stopping_seen.clone()));
     let cores = cores(&store, &settings, &peers, &leaderless_seen, &stopping_seen);
     let placement = Arc::new(Placement::start(cores).map_err(Failure::Runtime)?);
     let serve = |listeners: Vec<(Listening, Arc<Port>)>| {

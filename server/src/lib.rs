@@ -8,6 +8,7 @@
 //! | `listen`, `tls` | sockets, and what stands between them and HTTP |
 //! | `peer` | the other members: transport, handshake, joining |
 //! | `compactor` | automatic compaction, when this member leads |
+//! | `corruption` | comparing the members' data |
 //! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `backup` | the state as a file of etcd's own format |
@@ -30,6 +31,7 @@ mod concurrency;
 mod config;
 mod connection;
 mod core;
+mod corruption;
 mod ctl;
 mod demo;
 mod gateway;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `table`, `usage` | etcd's flags, and the texts made of them |
 //! | `raw`, `file` | what the user said, checked for its form |
-//! | `listen`, `cluster`, `member`, `serving`, `log`, `gates` | what it means, checked for its sense |
+//! | `listen`, `cluster`, `member`, `serving`, `corruption`, `log`, `gates` | what it means, checked for its sense |
 //! | `summary` | the log line with which a member begins |
 //! | `url`, `duration`, `number` | notations, as Go reads them |
 //! | `exit`, `notice` | what the user is told |
@@ -18,6 +18,7 @@ use self::exit::{Exit, Refused, RefusedBy};
 use self::raw::Raw;
 
 mod cluster;
+mod corruption;
 pub(crate) mod duration;
 mod exit;
 mod file;
@@ -35,6 +36,7 @@ pub(crate) mod url;
 mod usage;
 mod version;
 
+pub(crate) use self::corruption::CorruptionSettings;
 #[allow(unused_imports, reason = "TLS comes with its own room")]
 pub(crate) use self::listen::{Address, Listener, TlsSettings, TlsVersion};
 pub(crate) use self::log::{LogFormat, LogOutput, LogSettings, Rotation};
@@ -69,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) connection: ConnectionSettings,
     /// When the leader compacts by itself.
     pub(crate) auto_compaction: AutoCompaction,
+    /// When this member's data are compared with the others'.
+    pub(crate) corruption: CorruptionSettings,
     /// What is logged as slow.
     pub(crate) slow: SlowSettings,
     /// Whether metrics that etcd calls extensive are kept.
@@ -157,6 +161,7 @@ impl Settings {
             peer_tls,
             http: serving::http(raw),
             auto_compaction,
+            corruption: CorruptionSettings::read(raw, &gates),
             slow: SlowSettings {
                 apply: raw.interval("warning-apply-duration"),
                 request: match raw.interval("warning-unary-request-duration") {

@@ -298,8 +298,8 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         inert("distributed-tracing-sampling-rate", "0", Kind::Signed, "Traces sent of a million."),
     ]),
     ("Features", &[
-        inert("corrupt-check-time", "0s", Kind::Duration, "Interval of comparisons between members; 0 never compares."),
-        inert("compact-hash-check-time", "1m", Kind::Duration, "Interval of comparisons of compactions."),
+        live("corrupt-check-time", "0s", Kind::Duration, "Interval of comparisons between members; 0 never compares."),
+        live("compact-hash-check-time", "1m", Kind::Duration, "Interval of comparisons of compactions."),
         live("compaction-batch-limit", "1000", Kind::Signed, "Keys that one step of a compaction visits."),
         live("watch-progress-notify-interval", "10m", Kind::Duration, "Interval of automatic progress notifications."),
         live("warning-apply-duration", "100ms", Kind::Duration, "A request applied more slowly is logged."),

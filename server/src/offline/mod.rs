@@ -3,11 +3,12 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `check` | `debug check`: every checksum of a data folder |
 //! | `log`, `redact` | `debug log`: the records of a log, without its secrets |
 //! | `status` | `snapshot status`: what a backup holds |
 //! | `restore` | `snapshot restore`: a new data folder from a backup, or from another folder |
 //!
-//! What only looks never takes a folder's lock and never changes a byte. `debug` has the exit codes of this program (0,
+//! What only looks never changes a byte; `debug check` wants the member stopped, `debug log` does not mind it. `debug` has the exit codes of this program (0,
 //! 1 for a failure, 2 for a wrong command line), `snapshot` those of etcdctl and etcdutl.
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::ctl::line::{option, words};
 use crate::ctl::{self, Failure};
 
+mod check;
 mod log;
 mod redact;
 mod restore;
@@ -30,6 +32,7 @@ pub(crate) fn debug(args: &[String]) -> ExitCode {
         Err(error) => return unreadable(&error, 2),
     };
     let done = match matches.subcommand() {
+        Some(("check", matches)) => return check::run(matches),
         Some(("log", matches)) => log::run(matches),
         _ => unreachable!("clap knows the subcommands"),
     };
@@ -77,11 +80,12 @@ fn unreadable(error: &clap::Error, code: u8) -> ExitCode {
 
 fn debug_command() -> Command {
     Command::new("taffrail debug")
-        .about("Looks into a data directory; never changes it, and works beside a running member.")
+        .about("Looks into a data directory; never changes it.")
         .no_binary_name(true)
         .disable_help_subcommand(true)
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(check::command())
         .subcommand(log_command())
 }
 

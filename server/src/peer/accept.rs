@@ -26,6 +26,7 @@ use super::link::Broken;
 use super::numbers::Numbers;
 use super::{Home, PING_INTERVAL, Peer, Peers, SILENCE_TICKS_MAX, Shared, name};
 use crate::core::raised;
+use crate::corruption::answers;
 use crate::http as pages;
 use crate::listen::{Listening, Socket, Stream};
 use crate::tls::ServerTls;
@@ -86,6 +87,7 @@ async fn connection(stream: Stream, peers: Peers, store: Arc<OnceLock<Store>>) {
             let answer = match handshake::class(request.uri().path()) {
                 Some(class) if request.method() == Method::GET => upgrade(&peers, class, &mut request),
                 Some(_) => pages::method_not_allowed(),
+                None if request.uri().path() == answers::PATH => answers::serve(store.get(), request).await,
                 None => pages::serve_peer(store.get(), &peers, &request).await,
             };
             Ok::<_, Infallible>(answer)

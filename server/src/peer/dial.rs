@@ -91,6 +91,20 @@ pub(super) async fn upgrade(
     within(DIAL_MAX, dialed).await
 }
 
+/// Asks the peer at `url` for a page, within `time`.
+pub(super) async fn get(
+    url: &Url,
+    tls: Option<&Connector>,
+    request: Request<String>,
+    time: Duration,
+) -> Result<Response<Bytes>, DialError> {
+    let got = async {
+        let (head, body) = ask(url, tls, request).await?.into_parts();
+        Ok(Response::from_parts(head, read_page(body).await?))
+    };
+    within(time, got).await
+}
+
 /// Gets a page of the peer at `url`, within `time`.
 pub(super) async fn page(
     url: &Url,
@@ -123,11 +137,7 @@ async fn call(
         .uri(path)
         .header(http::header::HOST, url.authority())
         .body(String::new())?;
-    let got = async {
-        let (head, body) = ask(url, tls, request).await?.into_parts();
-        Ok(Response::from_parts(head, read_page(body).await?))
-    };
-    within(time, got).await
+    get(url, tls, request, time).await
 }
 
 /// What hyper leaves of a connection of ours.

@@ -63,6 +63,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Request, Response};
 use parking_lot::{Mutex, RwLock};
 use store::env::{Class, Instant, Transport};
 use store::types::MemberId;
@@ -91,6 +92,20 @@ mod quiet;
 
 pub(crate) use self::handshake::{CLUSTER, Identity};
 pub(crate) use self::protocol::Protocols;
+
+/// Asks the peer at `url` for a page, within `time`; the reason in one line where there is no answer.
+pub(crate) async fn ask(
+    url: &Url,
+    tls: Option<&Connector>,
+    request: Request<String>,
+    time: Duration,
+) -> Result<Response<Bytes>, String> {
+    let answer = dial::get(url, tls, request, time).await;
+    answer.map_err(|error| match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })
+}
 
 /// The transport. Cheap to clone; all clones are one.
 #[derive(Clone)]

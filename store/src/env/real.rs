@@ -167,9 +167,18 @@ impl Disk for ReadOnlyDisk {
         Ok(0)
     }
 
-    fn lock_dir(&self, _dir: &Path) -> io::Result<Box<dyn DirLock>> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    /// Shared with others that only look; `NotFound` where there never was a lock to take.
+    fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
+        let file = File::open(dir.join("LOCK"))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
+        Ok(Box::new(RealLock { _file: file }))
     }
+}
+
+/// Bytes that are free for this process on the file system of a folder.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(dir)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// The lock lives in the open file: the kernel releases it when the last descriptor goes, by drop or by death.

@@ -165,6 +165,12 @@ impl Mvcc {
         })
     }
 
+    /// The hashes that finished compactions have left, oldest first.
+    #[must_use]
+    pub fn compaction_hashes(&self) -> Vec<KvHash> {
+        self.hashes.iter().copied().collect()
+    }
+
     /// Keeps the hash of a finished compaction. The hashes are lost at a restart.
     pub fn store_compaction_hash(&mut self, hash: KvHash) {
         self.hashes

@@ -191,6 +191,14 @@ pub(super) async fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashK
     })
 }
 
+impl super::Store {
+    /// The hashes that the last compactions have left here, for comparing members; lost at a restart.
+    #[must_use]
+    pub fn compaction_hashes(&self) -> Vec<KvHash> {
+        self.shared.state.read().mvcc.compaction_hashes()
+    }
+}
+
 /// Computes the hash that a compaction leaves (reference 1.5), on a thread of its own, and reports it as an event.
 pub(super) fn hash_compaction(
     shared: &Arc<Shared>,

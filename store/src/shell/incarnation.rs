@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::bootstrap::{Folders, World};
 use super::open_error::OpenError;
+use crate::env::Disk;
 
 /// Reads the number: 0 where there is none. Damage to one of the files is mended from the other.
 pub(super) fn read(world: &World, folders: &Folders) -> Result<u64, OpenError> {
@@ -59,6 +60,22 @@ pub(super) fn write(world: &World, folders: &Folders, incarnation: u64) -> Resul
     Ok(())
 }
 
+/// Looks at the files that are there, and changes nothing.
+pub(super) fn check(disk: &dyn Disk, folders: &Folders) -> Vec<(PathBuf, Result<(), String>)> {
+    let checked = paths(folders).map(|path| {
+        let what = match read_one(disk, &path) {
+            Ok(File::Absent) => return None,
+            Ok(File::Whole(_) | File::Bare(_)) => Ok(()),
+            Ok(File::Damaged) => {
+                Err("it does not verify: the next start writes it anew from its copy".to_owned())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        Some((path, what))
+    });
+    checked.into_iter().flatten().collect()
+}
+
 /// What was read from one of the files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum File {
@@ -70,8 +87,12 @@ enum File {
 }
 
 fn one(world: &World, path: &Path) -> Result<File, OpenError> {
+    read_one(world.disk.as_ref(), path)
+}
+
+fn read_one(disk: &dyn Disk, path: &Path) -> Result<File, OpenError> {
     let mut bytes = [0; BYTES + 1];
-    let read = match world.disk.open(path) {
+    let read = match disk.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(File::Absent),
         opened => opened.and_then(|file| file.read_at(0, &mut bytes)),
     };

@@ -60,6 +60,7 @@ mod streams;
 mod tests;
 pub mod text;
 mod transfers;
+mod verify;
 
 pub use bootstrap::has_data;
 pub use export::{Content, Export};
@@ -77,3 +78,4 @@ pub use settings::{ClusterState, Join, Limits, Settings};
 pub use slow::go_duration;
 pub use status::Status;
 pub use streams::{WatchRequests, WatchResponses};
+pub use verify::{Finding, Verdict, VerifyError, verify};

@@ -76,6 +76,7 @@
 //! ends before it is corrupt, too: nothing after the damage is needed then to prove it. Two assumptions: a sector of 512 bytes is written wholly or not at all, and
 //! writing a sector anew with the same bytes does not harm it.
 
+mod check;
 mod end;
 mod error;
 mod record;
@@ -88,6 +89,7 @@ mod walk;
 mod window;
 mod writer;
 
+pub use check::{LogCheck, LogRange, SegmentCheck, SegmentContent, check, check_mark};
 pub use end::was_begun;
 pub use error::{Damage, WalError};
 pub use replay::{Replay, Torn, metadata, read};

@@ -81,10 +81,10 @@ pub(super) struct Reader<'a> {
 }
 
 /// Where reading a segment stopped.
-struct Stop {
-    at: usize,
+pub(super) struct Stop {
+    pub(super) at: usize,
     /// What was wrong with the batch there; `None` where there is no valid head of one.
-    defect: Option<Defect>,
+    pub(super) defect: Option<Defect>,
 }
 
 impl<'a> Reader<'a> {
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn window(&self, sequence: u64) -> Result<Window, WalError> {
+    pub(super) fn window(&self, sequence: u64) -> Result<Window, WalError> {
         Window::open(
             self.disk,
             segment::path(self.dir, sequence),
@@ -229,7 +229,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads batches until one does not verify.
-    fn segment(&self, window: &mut Window, log: &mut Log<'_>) -> Result<Stop, WalError> {
+    pub(super) fn segment(&self, window: &mut Window, log: &mut Log<'_>) -> Result<Stop, WalError> {
         let sequence = window.segment().sequence;
         let mut at = HEADER_BYTES;
         loop {
@@ -280,12 +280,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether the log was closed at `end`: what lies behind it was never part of it.
-    fn closed_at(&self, end: LogOffset) -> bool {
+    pub(super) fn closed_at(&self, end: LogOffset) -> bool {
         self.mark.is_some_and(|mark| mark.closed && mark.at == end)
     }
 
     /// Compares the end found with how far the log was durable for certain.
-    fn check_mark(&self, segments: &[Found], end: LogOffset, stop: &Stop, log: &Log) -> Result<(), WalError> {
+    pub(super) fn check_mark(
+        &self,
+        segments: &[Found],
+        end: LogOffset,
+        stop: &Stop,
+        log: &Log<'_>,
+    ) -> Result<(), WalError> {
         let Some(mark) = self.mark else { return Ok(()) };
         if log.state.is_some_and(|state| state.metadata != mark.metadata) {
             return Err(WalError::OtherMark {
@@ -315,7 +321,7 @@ impl<'a> Reader<'a> {
 
     /// Corruption or a torn tail: looks for anything behind the end that was written after it was durable. `tail`
     /// is the window on the segment that the log ends in: it goes on from where reading stopped.
-    fn prove_end(
+    pub(super) fn prove_end(
         &self,
         segments: &[Found],
         tail: &mut Window,
