@@ -194,13 +194,42 @@ async fn open(settings: &Settings, peers: &Peers, connector: Option<&Connector>)
         directory: directory.clone(),
         source,
     };
+    let heal = settings.heal_from_peers;
     let mut settings = settings.store.clone();
     if !store::shell::has_data(&settings).map_err(failed)? {
         discover::prepare(&mut settings, connector).await?;
     }
-    Store::open_with(settings, Arc::new(peers.clone()))
-        .await
-        .map_err(failed)
+    match Store::open_with(settings.clone(), Arc::new(peers.clone())).await {
+        Err(damage) if heal && damage.is_damage() && has_others(&settings) => {
+            start_over(&mut settings, connector, &damage).await?;
+            Store::open_with(settings, Arc::new(peers.clone()))
+                .await
+                .map_err(failed)
+        }
+        opened => opened.map_err(failed),
+    }
+}
+
+fn has_others(settings: &store::Settings) -> bool {
+    let mut members = settings.initial_cluster.iter();
+    members.any(|(name, _)| *name != settings.name)
+}
+
+/// Sets damaged data aside, so that the member comes back with an empty disk: it then takes part in nothing until a
+/// leader, confirmed by a quorum of the others, has given it a snapshot. Only once the others have answered.
+async fn start_over(
+    settings: &mut store::Settings,
+    connector: Option<&Connector>,
+    damage: &OpenError,
+) -> Result<(), Failure> {
+    let directory = settings.data_dir.display().to_string();
+    tracing::error!(%damage, "the data of this member are damaged: they are to come anew from the other members");
+    discover::rejoin(settings, connector).await?;
+    let kept = store::shell::set_aside(settings).map_err(|source| Failure::Open { directory, source })?;
+    for path in kept {
+        tracing::warn!(path = %path.display(), "the damaged data are kept here");
+    }
+    Ok(())
 }
 
 /// Connects the store and the transport.

@@ -71,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) connection: ConnectionSettings,
     /// When the leader compacts by itself.
     pub(crate) auto_compaction: AutoCompaction,
+    /// Whether damaged data are set aside and come anew from the other members.
+    pub(crate) heal_from_peers: bool,
     /// When this member's data are compared with the others'.
     pub(crate) corruption: CorruptionSettings,
     /// What is logged as slow.
@@ -161,6 +163,7 @@ impl Settings {
             peer_tls,
             http: serving::http(raw),
             auto_compaction,
+            heal_from_peers: raw.flag("heal-from-peers"),
             corruption: CorruptionSettings::read(raw, &gates),
             slow: SlowSettings {
                 apply: raw.interval("warning-apply-duration"),

@@ -159,12 +159,15 @@ impl Raw {
     fn read_env(&mut self, env: &[(String, String)], spelled: &BTreeSet<String>) -> Result<(), Exit> {
         let ours: BTreeMap<&str, &str> = env
             .iter()
-            .filter(|(variable, _)| variable.starts_with("ETCD_"))
+            .filter(|(variable, _)| {
+                variable.starts_with("ETCD_") || OWN_VARIABLES.contains(&variable.as_str())
+            })
             .map(|(variable, value)| (variable.as_str(), value.as_str()))
             .collect();
         let mut wrong = None;
         for (&variable, &value) in &ours {
-            let name = variable["ETCD_".len()..].to_ascii_lowercase().replace('_', "-");
+            let name = variable.split_once('_').map_or(variable, |(_, name)| name);
+            let name = name.to_ascii_lowercase().replace('_', "-");
             if variable == "ETCD_VERSION" && !value.is_empty() {
                 self.notices.push(Notice::warning(
                     "cannot set special environment variable",
@@ -272,6 +275,9 @@ impl Named {
 fn not_a_flag(arg: &str) -> Exit {
     Raw::new().refused(format!("{arg:?} is not a valid flag"), RefusedBy::Check)
 }
+
+/// Variables of settings that etcd does not have, under our own name too.
+const OWN_VARIABLES: [&str; 1] = ["TAFFRAIL_HEAL_FROM_PEERS"];
 
 /// Flags that etcd is about to drop, and what it says of them.
 const DEPRECATED: [(&str, &str); 2] = [

@@ -186,6 +186,7 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         live("name", "default", Kind::Text, "Name of this member; its entry in --initial-cluster."),
         live("data-dir", "", Kind::Text, "Directory of the data; ${name}.etcd when not given."),
         live("wal-dir", "", Kind::Text, "Directory of the log; within the data directory when not given."),
+        live("heal-from-peers", "false", Kind::Bool, "Where the data of this member are damaged, set them aside and get them from the other members; not in etcd."),
         live("snapshot-count", "10000", Kind::Unsigned, "Applied entries between Raft snapshots."),
         live("heartbeat-interval", "100", Kind::Unsigned, "Milliseconds between heartbeats."),
         live("election-timeout", "1000", Kind::Unsigned, "Milliseconds without leader before an election."),

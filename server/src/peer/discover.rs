@@ -26,6 +26,8 @@ pub(crate) enum DiscoverError {
         "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"
     )]
     Nobody,
+    #[error("no member of the running cluster has the peer URLs {urls:?}: this one was removed from it")]
+    Gone { urls: Vec<String> },
     #[error("error validating peerURLs {members}: member count is unequal")]
     Count { members: Shown },
     #[error(
@@ -99,6 +101,31 @@ pub(crate) async fn prepare(settings: &mut Settings, tls: Option<&Connector>) ->
             Ok(())
         }
     }
+}
+
+/// Completes the settings of a member that is to take its place in the running cluster again, with an empty disk: as
+/// [`prepare`] for one that joins, but the other members may have changed since the initial cluster was written.
+pub(crate) async fn rejoin(settings: &mut Settings, tls: Option<&Connector>) -> Result<(), DiscoverError> {
+    let cluster = ask_others(settings, tls)
+        .await
+        .map_err(|_| DiscoverError::Nobody)?;
+    let own = parsed(&settings.initial_advertise_peer_urls);
+    let member = cluster
+        .members
+        .iter()
+        .find(|member| url::same(&own, &parsed(&member.peer_urls)));
+    let Some(member) = member else {
+        return Err(DiscoverError::Gone {
+            urls: settings.initial_advertise_peer_urls.clone(),
+        });
+    };
+    settings.initial_advertise_peer_urls = member.peer_urls.clone();
+    settings.initial_cluster_state = ClusterState::Existing;
+    settings.join = Some(Join {
+        cluster: cluster.id,
+        members: cluster.members,
+    });
+    Ok(())
 }
 
 /// Whether one of the members at `urls`, without TLS, tells, within `time`, who is in the cluster.

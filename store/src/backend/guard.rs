@@ -200,7 +200,13 @@ fn attempt(
     let path = dir.join(WORKING);
     let opening = AssertUnwindSafe(|| {
         let mut pass = Pass::new(visit);
-        let any = read_all(&path, &mut |table, key, value| pass.record(table, key, value))?;
+        let mut meta = None;
+        let any = read_all(&path, &mut |table, key, value| {
+            if table == Table::Meta {
+                meta = Some(value.clone());
+            }
+            pass.record(table, key, value)
+        })?;
         if marker.filled && !any {
             return Err(BackendError::Marker {
                 reason: "a checkpoint was made, and the directory is empty",
@@ -217,6 +223,13 @@ fn attempt(
             }) as FirstFlush
         });
         let backend: Arc<dyn Backend> = Arc::new(SledBackend::open(&path, mark)?);
+        // sled reads its metadata anew, and where the newest file of them was missing, its first reading has removed the
+        // rest.
+        if any && backend.get(Table::Meta, &[])? != meta {
+            return Err(BackendError::Structure {
+                reason: "what was read is gone once it is opened",
+            });
+        }
         let loaded = pass.finish(Arc::clone(&backend))?;
         if any && loaded.is_none() {
             return Err(BackendError::Absent {

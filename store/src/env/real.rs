@@ -175,12 +175,6 @@ impl Disk for ReadOnlyDisk {
     }
 }
 
-/// Bytes that are free for this process on the file system of a folder.
-pub fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let found = rustix::fs::statvfs(dir)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
 /// The lock lives in the open file: the kernel releases it when the last descriptor goes, by drop or by death.
 struct RealLock {
     _file: File,

@@ -9,7 +9,7 @@
 //! | `maintenance.rs` | when to compact, checkpoint and take snapshots |
 //! | `history.rs`, `export.rs` | old revisions for watchers and HashKV; everything, for backups |
 //! | `bootstrap.rs`, `founding.rs`, `incarnation.rs`, `recovery.rs`, `snapshots.rs`, `open_error.rs` | opening: founding, recovery, rebuild |
-//! | `scrub.rs`, `verify.rs` | looking for damage: while serving, and offline |
+//! | `scrub.rs`, `verify.rs`, `aside.rs` | looking for damage: while serving, and offline; making room where it is beyond repair |
 //! | `force.rs` | the last member of a lost cluster goes on alone |
 //! | `restore.rs` | a new data folder from a backup or another folder |
 //! | `transfers.rs`, `outgoing.rs`, `incoming.rs` | snapshot files from member to member |
@@ -19,6 +19,7 @@
 //! This is the only room that names tokio or holds a lock that actors do not know of.
 
 mod actors;
+mod aside;
 mod bootstrap;
 mod busy;
 mod command;
@@ -62,6 +63,7 @@ pub mod text;
 mod transfers;
 mod verify;
 
+pub use aside::set_aside;
 pub use bootstrap::has_data;
 pub use export::{Content, Export};
 pub use handle::Store;

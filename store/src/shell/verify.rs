@@ -10,7 +10,7 @@ use super::incarnation;
 use super::snapshots;
 use crate::backend::{self, BackendError};
 use crate::env::Disk;
-use crate::env::real::{ReadOnlyDisk, free_bytes};
+use crate::env::real::{ReadOnlyDisk, RealDisk};
 use crate::types::{ClusterId, Index, MemberId};
 use crate::wal::snapshot::{self, SnapshotError, SnapshotReader};
 use crate::wal::{self, LogCheck, LogRange, WalError};
@@ -153,7 +153,7 @@ impl Look {
             segments,
             others,
             range,
-        } = match wal::check(&ReadOnlyDisk, &wal_dir, &config) {
+        } = match wal::check(&ReadOnlyDisk, &wal_dir, &config, &mut |_| {}) {
             Ok(checked) => checked,
             Err(error) => return self.say(wal_dir, log_verdict(error)),
         };
@@ -342,7 +342,7 @@ fn inspect_copy(
     scratch: &Path,
 ) -> io::Result<Result<Option<backend::Meta>, BackendError>> {
     let bytes: u64 = files.iter().map(|(_, bytes)| bytes).sum();
-    let free = free_bytes(scratch)?;
+    let free = RealDisk.available_bytes(scratch)?;
     if bytes > free - free / FREE_KEPT {
         return Err(io::Error::new(
             io::ErrorKind::StorageFull,

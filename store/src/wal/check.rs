@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::record::{LogOffset, Record};
-use super::replay::{Found, Log, Reader, Stop};
+use super::replay::{Log, Reader, Stop};
+use super::scan::Found;
 use super::segment::{self, HEADER_BYTES};
 use super::window::Window;
 use super::{Config, Metadata, Position, WalError, end};
@@ -54,11 +55,26 @@ pub struct LogRange {
     pub last: Position,
 }
 
-/// Checks every segment of the log in `dir`.
+impl LogCheck {
+    /// What is wrong with segments behind which the log goes on. Beside a running member only these are at rest.
+    pub fn at_rest(&self) -> impl Iterator<Item = &WalError> {
+        let begun = |segment: &SegmentCheck| matches!(&segment.outcome, Ok(content) if content.bytes > HEADER_BYTES as u64);
+        let newest = self.segments.iter().rposition(begun).unwrap_or(0);
+        let before = self.segments.iter().take(newest);
+        before.filter_map(|segment| segment.outcome.as_ref().err())
+    }
+}
+
+/// Checks every segment of the log in `dir`. After each of them `read` is told how many bytes it has.
 ///
 /// # Errors
 /// Those of listing the folder, and of a mark in a format of the future.
-pub fn check(disk: &dyn Disk, dir: &Path, config: &Config) -> Result<LogCheck, WalError> {
+pub fn check(
+    disk: &dyn Disk,
+    dir: &Path,
+    config: &Config,
+    read: &mut dyn FnMut(u64),
+) -> Result<LogCheck, WalError> {
     let listing = segment::list(disk, dir)?;
     let reader = Reader::new(disk, dir, config)?;
     let found: Vec<Found> = listing
@@ -81,6 +97,7 @@ pub fn check(disk: &dyn Disk, dir: &Path, config: &Config) -> Result<LogCheck, W
             });
             range = None;
         }
+        read(here.bytes);
         let path = segment::path(dir, here.sequence);
         if closed {
             // The log was closed before it: whatever is in it was never part of the log.

@@ -100,11 +100,20 @@ pub(super) struct EndMark {
 impl EndMark {
     /// Opens the file, or makes it.
     pub(super) fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<EndMark, WalError> {
-        let last = read(disk.as_ref(), path)?.mark;
-        let file = match disk.open(path) {
+        let Found { mark: last, damaged } = read(disk.as_ref(), path)?;
+        let mut file = match disk.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(disk.as_ref(), path)?,
             opened => opened.map_err(io_error("open", path))?,
         };
+        if damaged {
+            // What is whole stays as it is, and the rest goes.
+            let mut slots = vec![0; 2 * SLOT_BYTES];
+            if let Some(mark) = &last {
+                let slot = usize::try_from(mark.count % 2).unwrap_or(0) * SLOT_BYTES;
+                slots[slot..slot + SLOT_BYTES].copy_from_slice(&encode(mark));
+            }
+            file.write_at(0, &slots).map_err(io_error("write", path))?;
+        }
         Ok(EndMark {
             path: path.to_owned(),
             file,
