@@ -51,6 +51,22 @@ fn five_members_pass() {
 }
 
 #[test]
+fn members_that_come_and_go_pass() {
+    let changing = |seed| run(&Plan::changing(seed), Engine::changing(seed, Bugs::default()));
+    let reports: Vec<_> = (0..20).map(changing).collect();
+    for report in &reports {
+        assert!(report.failures.is_empty(), "{report}");
+    }
+    let sum = |of: fn(&RunReport) -> u64| reports.iter().map(of).sum::<u64>();
+    let (changes, joins) = (sum(|report| report.changes), sum(|report| report.joins));
+    assert!(
+        changes >= 100 && joins >= 50,
+        "only {changes} changes, {joins} joins"
+    );
+    assert_eq!(reports[7], changing(7), "one seed is one trace");
+}
+
+#[test]
 fn one_seed_is_one_trace() {
     let first = run_with(3, 11);
     assert_eq!(first, run_with(3, 11));

@@ -165,3 +165,37 @@ fn finds_a_stale_revoke_that_is_applied() {
         ..usual(seed)
     });
 }
+
+/// The first run that finds the bug while members come and go; without it, that run finds nothing.
+fn found_changing(bugs: Bugs, seeds: u64) {
+    let report = (0..seeds)
+        .map(|seed| run(&Plan::changing(seed), Engine::changing(seed, bugs)))
+        .find(|report| !report.failures.is_empty())
+        .unwrap_or_else(|| panic!("{bugs:?} was not found within {seeds} seeds"));
+    println!("found by {report}");
+    let seed = report.seed;
+    let report = run(&Plan::changing(seed), Engine::changing(seed, Bugs::default()));
+    assert!(report.failures.is_empty(), "{report}");
+}
+
+#[test]
+fn finds_membership_changes_that_overlap() {
+    found_changing(
+        Bugs {
+            overlapping_changes: true,
+            ..Bugs::default()
+        },
+        100,
+    );
+}
+
+#[test]
+fn finds_a_learner_that_is_counted_as_a_voter() {
+    found_changing(
+        Bugs {
+            learner_votes: true,
+            ..Bugs::default()
+        },
+        100,
+    );
+}

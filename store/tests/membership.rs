@@ -10,8 +10,7 @@ use std::time::Duration;
 use cluster::{Cluster, TICK, poll, url};
 use store::Settings;
 use store::error::{Error, RequestError, Unavailable};
-use store::shell::sim::{Bugs, SimMember};
-use store::shell::{ClusterState, Join, OpenError};
+use store::shell::{ClusterState, Join};
 use store::types::MemberId;
 
 /// Long enough for every connection to count as healthy.
@@ -81,6 +80,14 @@ impl Cluster {
 
     fn voters(&self, number: usize) -> usize {
         self.members[number].as_ref().unwrap().raft().voters.len()
+    }
+
+    /// As its applied state has them.
+    fn voters_listed(&mut self, number: usize) -> usize {
+        self.listed(number)
+            .iter()
+            .filter(|(.., learner)| !learner)
+            .count()
     }
 
     fn removed(&self, number: usize) -> bool {
@@ -257,23 +264,51 @@ fn a_leader_that_is_removed_hands_over_first() {
         term.0 + 1,
         "without an election timeout"
     );
+    cluster.pass(Duration::from_millis(300));
     assert!(cluster.removed(leader));
     cluster.put(next, "k", "v").unwrap();
     assert_eq!(cluster.voters(next), 2);
     // What it has on its disk is of no use any more.
     cluster.crash(leader);
-    let (settings, world) = (cluster.settings[leader].clone(), cluster.worlds[leader].clone());
-    match SimMember::open(settings, world, Bugs::default()) {
-        Err(OpenError::Removed { member, .. }) => assert_eq!(member, id),
-        Err(other) => panic!("{other}"),
-        // The working copy did not hold it yet: it finds out from its log, or from the others.
-        Ok(member) => {
-            cluster.members[leader] = Some(member);
-            cluster.pass(Duration::from_secs(3));
-            assert!(cluster.removed(leader));
-        }
-    }
+    cluster.start(leader);
+    cluster.pass(Duration::from_secs(1));
+    assert!(cluster.removed(leader));
     cluster.put(next, "k", "w").unwrap();
+    assert_eq!(cluster.leader(), Some(next));
+}
+
+#[test]
+fn a_leader_that_alone_knows_of_its_removal_stays_until_another_does() {
+    let mut cluster = Cluster::healthy(2);
+    let leader = cluster.leader().unwrap();
+    let other = 1 - leader;
+    let id = cluster.id(leader);
+    // Nothing that would let the other one lead arrives, and in the end nothing at all.
+    let store = cluster.store(leader);
+    let mut removal = Box::pin(async move { store.member_remove(id).await });
+    let mut answer = None;
+    for _ in 0..200 {
+        answer = answer.or_else(|| poll(removal.as_mut()));
+        let applied = cluster.voters_listed(leader) == 1;
+        cluster.cut = if applied { vec![leader] } else { Vec::new() };
+        if applied {
+            break;
+        }
+        cluster.pass(TICK);
+    }
+    assert_eq!(cluster.voters_listed(leader), 1);
+    // Over a restart too.
+    for _ in 0..2 {
+        cluster.pass(Duration::from_secs(2));
+        assert!(!cluster.removed(leader));
+        cluster.crash(leader);
+        cluster.start(leader);
+    }
+    cluster.cut.clear();
+    cluster.pass(Duration::from_secs(4));
+    assert!(cluster.removed(leader));
+    cluster.put(other, "k", "v").unwrap();
+    assert_eq!(cluster.voters(other), 1);
 }
 
 #[test]

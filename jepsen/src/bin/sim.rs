@@ -1,6 +1,6 @@
 //! Runs the engine in the simulator, on all cores: `sim [--members N] [FIRST [COUNT]]` runs COUNT seeds from FIRST on
-//! (300 from 0), each with the members that the seed says (1, 3 or 5) or with N; `sim [--members N] --trace SEED` runs one
-//! and prints the end of its trace. Each failing seed is printed with the command that repeats it; the exit code is 1
+//! (300 from 0), each with the members that the seed says (1, 3 or 5; or 3 of which some go and others come) or with N, or
+//! with `--changing` all with such; `sim [--members N] --trace SEED` runs one and prints the end of its trace. Each failing seed is printed with the command that repeats it; the exit code is 1
 //! where one failed, 2 where the arguments make no sense.
 
 use std::panic::catch_unwind;
@@ -20,10 +20,13 @@ fn main() -> ExitCode {
     let mut members = None;
     if let ["--members", count, ..] = words[..] {
         match number(count).and_then(|count| usize::try_from(count).ok()) {
-            Some(count @ 1..=MEMBERS_MAX) => members = Some(count),
+            Some(count @ 1..=MEMBERS_MAX) => members = Some(Cluster::Of(count)),
             _ => return usage(),
         }
         words.drain(..2);
+    } else if let ["--changing", ..] = words[..] {
+        members = Some(Cluster::Changing);
+        words.remove(0);
     }
     match words[..] {
         ["--trace", seed] => number(seed).map_or_else(usage, |seed| trace(members, seed)),
@@ -38,29 +41,51 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: sim [--members N] [FIRST [COUNT]] | sim [--members N] --trace SEED");
+    eprintln!(
+        "usage: sim [--members N | --changing] [FIRST [COUNT]] | sim [--members N | --changing] --trace SEED"
+    );
     ExitCode::from(2)
 }
 
-/// How many members a seed has where nobody says otherwise.
-const fn members_of(seed: u64) -> usize {
-    match seed % 5 {
-        0 => 1,
-        1 | 2 => 5,
-        _ => 3,
+/// Which members a run has.
+#[derive(Clone, Copy)]
+enum Cluster {
+    /// So many.
+    Of(usize),
+    /// Some go and others come.
+    Changing,
+}
+
+impl std::fmt::Display for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Cluster::Of(members) => write!(f, "--members {members}"),
+            Cluster::Changing => write!(f, "--changing"),
+        }
     }
 }
 
-fn one(members: Option<usize>, seed: u64, trace_lines: usize) -> RunReport {
-    let members = members.unwrap_or(members_of(seed));
-    let plan = Plan {
-        trace_lines,
-        ..Plan::of(members, seed)
-    };
-    run(&plan, Engine::cluster(members, seed, Bugs::default()))
+/// The members of a seed where nobody says otherwise.
+const fn members_of(seed: u64) -> Cluster {
+    match seed % 10 {
+        0 | 5 => Cluster::Of(1),
+        1 | 6 | 7 => Cluster::Of(5),
+        3 | 8 => Cluster::Of(3),
+        _ => Cluster::Changing,
+    }
 }
 
-fn trace(members: Option<usize>, seed: u64) -> ExitCode {
+fn one(members: Option<Cluster>, seed: u64, trace_lines: usize) -> RunReport {
+    let bugs = Bugs::default();
+    let (plan, members) = match members.unwrap_or(members_of(seed)) {
+        Cluster::Of(members) => (Plan::of(members, seed), Engine::cluster(members, seed, bugs)),
+        Cluster::Changing => (Plan::changing(seed), Engine::changing(seed, bugs)),
+    };
+    let plan = Plan { trace_lines, ..plan };
+    run(&plan, members)
+}
+
+fn trace(members: Option<Cluster>, seed: u64) -> ExitCode {
     let report = one(members, seed, TRACE_LINES);
     println!("{report}");
     if report.failures.is_empty() {
@@ -88,6 +113,8 @@ struct Totals {
     full_disks: u64,
     rotten: u64,
     refusals: u64,
+    changes: u64,
+    joins: u64,
     sent: u64,
     dropped: u64,
     duplicated: u64,
@@ -110,6 +137,8 @@ impl Totals {
         self.full_disks += report.full_disks;
         self.rotten += report.rotten;
         self.refusals += report.refusals;
+        self.changes += report.changes;
+        self.joins += report.joins;
         self.sent += report.traffic.sent;
         self.dropped += report.traffic.dropped;
         self.duplicated += report.traffic.duplicated;
@@ -118,7 +147,7 @@ impl Totals {
     fn print(&self, first: u64) {
         println!(
             "{} seeds from {first}: {} steps, {} answers, {} elections, {} snapshots installed, {} crashes, \
-             {} pauses, {} partitions, {} hand-overs, {} stalls, {} empty disks, {} full ones, {} changed ({} refused), {} messages ({} lost, {} doubled), {} failed",
+             {} pauses, {} partitions, {} hand-overs, {} stalls, {} empty disks, {} full ones, {} changed ({} refused), {} changes, {} joins, {} messages ({} lost, {} doubled), {} failed",
             self.runs,
             self.steps,
             self.answers,
@@ -133,6 +162,8 @@ impl Totals {
             self.full_disks,
             self.rotten,
             self.refusals,
+            self.changes,
+            self.joins,
             self.sent,
             self.dropped,
             self.duplicated,
@@ -141,7 +172,7 @@ impl Totals {
     }
 }
 
-fn many(members: Option<usize>, first: u64, count: u64) -> ExitCode {
+fn many(members: Option<Cluster>, first: u64, count: u64) -> ExitCode {
     let end = first.saturating_add(count);
     let next = AtomicU64::new(first);
     let (reports, done) = mpsc::channel();
@@ -177,9 +208,7 @@ fn many(members: Option<usize>, first: u64, count: u64) -> ExitCode {
                 let members = members.unwrap_or(members_of(seed));
                 let report =
                     report.map_or_else(|| format!("seed {seed} panicked\n"), |report| report.to_string());
-                println!(
-                    "{report}  repeat with: cargo run -p jepsen --bin sim -- --members {members} --trace {seed}"
-                );
+                println!("{report}  repeat with: cargo run -p jepsen --bin sim -- {members} --trace {seed}");
             }
         }
     });

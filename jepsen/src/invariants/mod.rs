@@ -11,10 +11,14 @@
 //! | `commit_index` | commit and applied index go forward, applied behind commit behind the log's end |
 //! | `term` | a term that others were told of is not forgotten |
 //! | `vote` | one vote per term |
+//! | `election_quorum` | a leader has the votes of a majority of those who vote by its configuration |
+//! | `configuration` | a configuration follows from the applied log; membership changes do not overlap |
 //!
 //! What the messages tell outlives a member's restarts here; what was only in its memory does not.
 
 mod commit_index;
+mod configuration;
+mod election_quorum;
 mod election_safety;
 mod leader_append_only;
 mod leader_completeness;
@@ -88,6 +92,39 @@ pub enum Breach {
         first: MemberId,
         second: MemberId,
     },
+    #[error("election quorum: {member:?} leads in term {term} with the votes of {votes} of {voters}")]
+    FewVotes {
+        member: MemberNumber,
+        term: Term,
+        votes: usize,
+        voters: usize,
+    },
+    #[error(
+        "configuration: {member:?} counts {found:?} after the change at {index}, where {expected:?} are right"
+    )]
+    WrongConfiguration {
+        member: MemberNumber,
+        index: Index,
+        found: Configuration,
+        expected: Vec<Configuration>,
+    },
+    #[error(
+        "configuration: {member:?} leads in term {term} and appended a change at {second} before that at {first} was applied"
+    )]
+    ChangesOverlap {
+        member: MemberNumber,
+        term: Term,
+        first: Index,
+        second: Index,
+    },
+}
+
+/// Who votes and who only learns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "Raft's own words")]
+pub struct Configuration {
+    pub voters: Vec<MemberId>,
+    pub learners: Vec<MemberId>,
 }
 
 /// Three indexes that must stand in this order.
@@ -108,6 +145,8 @@ impl std::fmt::Display for Stand {
 /// What a message tells of the member that sent it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Told {
+    /// Who it is.
+    pub from: MemberId,
     /// The term that it is in.
     pub term: Term,
     /// Whom it votes for in that term, where it does.
@@ -159,6 +198,8 @@ pub struct Invariants {
     committed: state_machine_safety::Committed,
     terms: term::Terms,
     votes: vote::Votes,
+    ballots: election_quorum::Ballots,
+    configurations: configuration::Configurations,
     snapshots: u64,
 }
 
@@ -173,6 +214,8 @@ impl Invariants {
             committed: state_machine_safety::Committed::default(),
             terms: term::Terms::new(members),
             votes: vote::Votes::default(),
+            ballots: election_quorum::Ballots::default(),
+            configurations: configuration::Configurations::default(),
             snapshots: 0,
         }
     }
@@ -201,6 +244,8 @@ impl Invariants {
         found.extend(commit_index::check(&step));
         found.extend(self.terms.check(&step));
         found.extend(self.votes.check(&step));
+        found.extend(self.ballots.check(&step));
+        found.extend(self.configurations.check(&step, &self.committed));
         self.seen[member.0] = Some(now);
         found
     }
@@ -208,13 +253,14 @@ impl Invariants {
     /// Takes a message in that a member sends.
     pub fn told(&mut self, member: MemberNumber, told: Told) -> Option<Breach> {
         self.terms.told(member, told);
+        self.ballots.told(told);
         self.votes.told(member, told)
     }
 
     /// A member has lost its memory.
     pub fn restarted(&mut self, member: MemberNumber) {
-        self.seen[member.0] = None;
-        if self.seen.len() == 1 {
+        let before = self.seen[member.0].take();
+        if before.is_none_or(|before| before.view.voters == [before.view.member]) {
             // A lone voter leads before its term is durable, since nobody can hear of it: it may lead in it again.
             self.entries.forget_after(self.committed.last());
         }
@@ -241,6 +287,12 @@ impl Invariants {
             Some((view.term, member))
         });
         leaders.max().map(|(_, member)| member)
+    }
+
+    /// How many membership changes took effect.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.configurations.count()
     }
 
     /// The last index that anybody has committed.

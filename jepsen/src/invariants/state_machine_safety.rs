@@ -3,6 +3,7 @@
 //! what is committed, before it is applied.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use store::consensus::LogEntry;
 use store::types::{Index, Term};
@@ -51,6 +52,11 @@ impl Committed {
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (Index, &Commit)> {
         self.0.iter().map(|(index, commit)| (*index, commit))
+    }
+
+    pub(super) fn after(&self, index: Index) -> impl Iterator<Item = (Index, &Commit)> {
+        let entries = self.0.range((Bound::Excluded(index), Bound::Unbounded));
+        entries.map(|(index, commit)| (*index, commit))
     }
 
     pub(super) fn last(&self) -> Index {

@@ -24,7 +24,8 @@ fn seen(part: Part, term: u64, commit: u64, first: u64, terms: &[u64]) -> Seen {
         .collect();
     Seen {
         view: RaftView {
-            voters: vec![MemberId(1), MemberId(2), MemberId(3)],
+            member: MemberId(1),
+            voters: vec![MemberId(1)],
             learners: Vec::new(),
             term: Term(term),
             part,
@@ -143,6 +144,7 @@ fn a_commit_index_that_goes_back() {
 fn a_term_or_vote_that_was_told_is_kept_over_a_restart() {
     let mut all = Invariants::new(1);
     let told = |vote| Told {
+        from: MemberId(1),
         term: Term(5),
         vote: Some(MemberId(vote)),
     };
@@ -162,4 +164,88 @@ fn a_term_or_vote_that_was_told_is_kept_over_a_restart() {
     all.wiped(A);
     assert_eq!(all.observe(A, seen(Part::Follower, 4, 0, 1, &[])), []);
     assert_eq!(all.told(A, told(8)), None);
+}
+
+/// The same member, counting by these voters and learners.
+fn counting(mut seen: Seen, voters: &[u64], learners: &[u64]) -> Seen {
+    let ids = |ids: &[u64]| ids.iter().copied().map(MemberId).collect();
+    (seen.view.voters, seen.view.learners) = (ids(voters), ids(learners));
+    seen
+}
+
+/// Makes an entry of a log a membership change.
+fn with_change(mut seen: Seen, index: u64, what: store::membership::What) -> Seen {
+    let change = store::membership::MemberChange {
+        what,
+        proposal: None,
+        learners_max: None,
+    };
+    let entry = seen.log.iter_mut().find(|entry| entry.index.0 == index).unwrap();
+    entry.kind = store::types::EntryKind::Change;
+    entry.data = change.encode();
+    seen
+}
+
+fn adds(id: u64, is_learner: bool) -> store::membership::What {
+    store::membership::What::Add(store::membership::Member {
+        id: MemberId(id),
+        is_learner,
+        ..store::membership::Member::default()
+    })
+}
+
+#[test]
+fn a_leader_needs_the_votes_of_a_majority_of_its_voters() {
+    let leads = || counting(seen(Part::Leader, 3, 0, 1, &[3]), &[1, 2, 3], &[4]);
+    let vote = |from| Told {
+        from: MemberId(from),
+        term: Term(3),
+        vote: Some(MemberId(1)),
+    };
+    let mut all = Invariants::new(2);
+    assert_eq!(all.told(B, vote(4)), None);
+    let found = all.observe(A, leads());
+    assert!(
+        matches!(
+            found[..],
+            [Breach::FewVotes {
+                votes: 1,
+                voters: 3,
+                ..
+            }]
+        ),
+        "{found:?}"
+    );
+    let mut all = Invariants::new(2);
+    assert_eq!(all.told(B, vote(2)), None);
+    assert_eq!(all.observe(A, leads()), []);
+}
+
+#[test]
+fn a_configuration_follows_from_the_log() {
+    let founded = || seen(Part::Leader, 1, 1, 1, &[1]);
+    let changed = || with_change(seen(Part::Leader, 1, 2, 1, &[1, 1]), 2, adds(2, true));
+    let mut all = Invariants::new(2);
+    assert_eq!(all.observe(A, founded()), []);
+    assert_eq!(all.observe(A, counting(changed(), &[1], &[2])), []);
+    assert_eq!(all.changes(), 1);
+    let mut all = Invariants::new(2);
+    assert_eq!(all.observe(A, founded()), []);
+    let found = all.observe(A, counting(changed(), &[1, 2], &[]));
+    assert!(
+        matches!(found[..], [Breach::WrongConfiguration { .. }]),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn changes_of_a_leader_do_not_overlap() {
+    let both = |second: u64| {
+        let log = seen(Part::Leader, 2, 1, 1, &[1, 1, second]);
+        with_change(with_change(log, 2, adds(2, false)), 3, adds(3, false))
+    };
+    let found = Invariants::new(1).observe(A, both(2));
+    assert!(matches!(found[..], [Breach::ChangesOverlap { .. }]), "{found:?}");
+    let inherited = Invariants::new(1).observe(A, both(1));
+    assert_eq!(inherited, [], "not its own");
 }

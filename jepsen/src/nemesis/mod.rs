@@ -8,10 +8,12 @@
 //! | [`disk`] | a disk fails a sync or a write, is full, or changes what is on it; a member comes back with an empty disk |
 //! | [`stall`] | a disk stands still for a while |
 //! | [`clock`] | members' clocks run at speeds of their own |
+//! | [`change`] | members come, go, and become voters |
 //!
 //! Beside these a leader is asked now and then to hand over. The network's own weather is in [`crate::sim::network`]. Nothing here may take from a cluster what it needs to keep
 //! its promises: only a disk's loss does that, so no more than one member is ever without its data.
 
+pub mod change;
 pub mod clock;
 pub mod disk;
 pub mod partition;
@@ -57,6 +59,8 @@ pub struct Intensities {
     pub stall_max: Time,
     /// What else disks do.
     pub disks: disk::Faults,
+    /// An operator changes the membership.
+    pub change_every: Option<Time>,
     /// How fast the fastest clock may run, in percent of true time; the slowest one is right.
     pub clock_percent_max: u64,
     /// The network.
@@ -80,6 +84,7 @@ impl Intensities {
         stall_every: None,
         stall_max: 0,
         disks: disk::Faults::NONE,
+        change_every: None,
         clock_percent_max: 100,
         weather: Weather::CALM,
     };
@@ -111,10 +116,27 @@ impl Intensities {
             partition_max: *rng.pick(&[100, 400, 1000]) * MILLISECOND,
             empty_disk_every: ms(&mut rng, &[0, 0, 1000]),
             disks: disk::Faults::draw(seed),
+            change_every: None,
             clock_percent_max: *rng.pick(&[100, 120, 200]),
             weather: Weather::draw(&mut rng),
             stall_every: ms(&mut rng, &[0, 0, 700]),
             stall_max: *rng.pick(&[50, 400, 1500]) * MILLISECOND,
+        }
+    }
+
+    /// What a seed has in store for a cluster whose members come and go. No disk is lost besides those of members that
+    /// are replaced: whoever removes another while one has nothing on its disk may take the last that has.
+    #[must_use]
+    pub fn draw_changing(seed: u64) -> Self {
+        let every = Rng::stream(seed, CHANGES_STREAM).pick(&[100, 300, 800]) * MILLISECOND;
+        Intensities {
+            change_every: Some(every),
+            empty_disk_every: None,
+            disks: disk::Faults {
+                rot_every: None,
+                ..disk::Faults::draw(seed)
+            },
+            ..Intensities::draw(seed, 3)
         }
     }
 }
@@ -144,11 +166,13 @@ pub enum Trouble {
     FullDisk,
     /// See [`disk::Faults::rot_every`].
     Rot,
+    /// See [`Intensities::change_every`].
+    Change,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 11] = [
+    pub const ALL: [Trouble; 12] = [
         Trouble::Crash,
         Trouble::Blackout,
         Trouble::FailedSync,
@@ -160,6 +184,7 @@ impl Trouble {
         Trouble::FailedWrite,
         Trouble::FullDisk,
         Trouble::Rot,
+        Trouble::Change,
     ];
 }
 
@@ -269,6 +294,8 @@ pub enum Order {
         /// How long.
         away: Time,
     },
+    /// Lets the operator ask who the members are, and change something.
+    Change,
 }
 
 /// After how long the next trouble of a kind comes, if any.
@@ -286,6 +313,7 @@ pub fn next(trouble: Trouble, intensities: &Intensities, rng: &mut Rng) -> Optio
         Trouble::FailedWrite => intensities.disks.failed_write_every,
         Trouble::FullDisk => intensities.disks.full_every,
         Trouble::Rot => intensities.disks.rot_every,
+        Trouble::Change => intensities.change_every,
     }?;
     Some(rng.between(1, 2 * mean))
 }
@@ -305,11 +333,14 @@ pub fn strike(trouble: Trouble, intensities: &Intensities, sight: &Sight, rng: &
         Trouble::FailedWrite => vec![disk::failed_write(sight, rng)],
         Trouble::FullDisk => vec![disk::fill(intensities, sight, rng)],
         Trouble::Rot => Vec::from_iter(disk::rot(intensities, sight, rng)),
+        Trouble::Change => vec![Order::Change],
     }
 }
 
 /// Keeps the nemesis's draws apart from those of the clients.
 const STREAM: u64 = 1 << 32;
+/// And those of the operator from both.
+const CHANGES_STREAM: u64 = (1 << 32) + 2;
 
 #[cfg(test)]
 mod tests {

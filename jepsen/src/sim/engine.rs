@@ -18,10 +18,13 @@ use store::env::fake::{FakeDisk, ManualClock, SeededEntropy};
 use store::env::{Clock, Instant};
 use store::error::{Error as StoreError, RequestError, Unavailable};
 use store::shell::sim::{Bugs, Sent, SimMember, SimWorld, Step as Part, describe, is_proposal, tells};
-use store::shell::{ClusterState, Settings, Store, WatchRequests, WatchResponses};
+use store::shell::{ClusterState, Join, Settings, Store, WatchRequests, WatchResponses};
 use store::types::MemberId;
 
-use super::member::{Fingerprint, Member, MemberNumber, Output, Step, StreamId, Token};
+use super::member::{
+    Administered, Administration, Fingerprint, Member, MemberNumber, Output, Step, StreamId, Token,
+};
+use super::plan;
 use super::world::Time;
 use crate::history::Outcome;
 use crate::invariants::{Seen, Told};
@@ -33,8 +36,9 @@ type Work<T> = Pin<Box<dyn Future<Output = T>>>;
 /// See the module's description.
 pub struct Engine {
     settings: Settings,
-    /// The ids of all members, by their numbers.
-    members: Arc<[MemberId]>,
+    id: MemberId,
+    /// The machines of all members that were heard of.
+    machines: BTreeMap<MemberId, MemberNumber>,
     /// Counts its disks, to give each a seed of its own.
     disks: u64,
     seed: u64,
@@ -56,6 +60,9 @@ pub struct Engine {
 struct Running {
     // Declared before the member, so that calls and streams go first.
     calls: Vec<(Token, Work<Outcome<Answer>>)>,
+    questions: Vec<(Token, Work<Administered>)>,
+    /// It knows that it was removed, and has told.
+    removed: bool,
     streams: BTreeMap<StreamId, Stream>,
     store: Store,
     member: SimMember,
@@ -92,12 +99,14 @@ impl Engine {
     #[must_use]
     pub fn new(seed: u64, settings: Settings, bugs: Bugs) -> Self {
         let token = &settings.initial_cluster_token;
-        let members = settings
+        let founders = settings
             .initial_cluster
             .iter()
-            .map(|(name, urls)| store::membership::Member::bootstrap(name.clone(), urls.clone(), token).id);
+            .map(|(_, urls)| store::membership::member_id(urls, token));
+        let machines = founders.zip((0..).map(MemberNumber));
         Engine {
-            members: members.collect(),
+            id: store::membership::member_id(&settings.initial_advertise_peer_urls, token),
+            machines: machines.collect(),
             disks: 0,
             seed,
             settings,
@@ -127,11 +136,37 @@ impl Engine {
         if members == 1 {
             return vec![Box::new(Engine::small(seed, bugs))];
         }
+        Engine::cluster_and_spares(members, 0, seed, bugs, &|_| {})
+    }
+
+    /// The members that found a cluster, and machines for those that come. The seed decides how many of each there are,
+    /// and whether learners become voters by themselves.
+    #[must_use]
+    pub fn changing(seed: u64, bugs: Bugs) -> Vec<Box<dyn Member>> {
+        let mut rng = Rng::stream(seed, CHANGES_STREAM);
+        let (strict, promotes) = (rng.once_in(6), rng.once_in(3));
+        let founders = plan::founders(seed);
+        Engine::cluster_and_spares(founders, plan::MACHINES - founders, seed, bugs, &|settings| {
+            settings.strict_reconfig_check = strict;
+            settings.auto_promote = promotes;
+            settings.learners_max = 2;
+        })
+    }
+
+    /// So many such members that found a cluster, and machines for some more that may join it.
+    #[must_use]
+    pub fn cluster_and_spares(
+        members: usize,
+        spares: usize,
+        seed: u64,
+        bugs: Bugs,
+        adjust: &dyn Fn(&mut Settings),
+    ) -> Vec<Box<dyn Member>> {
         let named = |number: usize| (format!("m{number}"), vec![format!("http://m{number}:2380")]);
         let cluster: Vec<_> = (0..members).map(named).collect();
         let member = |number: usize| {
-            let (name, urls) = cluster[number].clone();
-            let settings = Settings {
+            let (name, urls) = named(number);
+            let mut settings = Settings {
                 name,
                 initial_cluster: cluster.clone(),
                 initial_advertise_peer_urls: urls,
@@ -139,10 +174,11 @@ impl Engine {
                 election: 10 * HEARTBEAT,
                 ..small_settings()
             };
+            adjust(&mut settings);
             let mut seeds = Rng::stream(seed, MEMBERS_STREAM + number as u64);
             Box::new(Engine::new(seeds.next_u64(), settings, bugs)) as Box<dyn Member>
         };
-        (0..members).map(member).collect()
+        (0..members + spares).map(member).collect()
     }
 
     /// Plants one more bug: now and then a watcher gets a response again.
@@ -177,6 +213,8 @@ impl Member for Engine {
         let store = member.store();
         let mut running = Running {
             calls: Vec::new(),
+            questions: Vec::new(),
+            removed: false,
             streams: BTreeMap::new(),
             store,
             member,
@@ -280,24 +318,30 @@ impl Member for Engine {
     }
 
     fn receive(&mut self, from: MemberNumber, message: Bytes) {
-        if let Some(running) = &self.running {
-            running.member.receive(self.members[from.0], message);
+        let (sender, receiver, message) = opened(message);
+        // A member that was on this machine before gets nothing any more.
+        if let Some(running) = &self.running
+            && receiver == self.id
+        {
+            self.machines.entry(sender).or_insert(from);
+            running.member.receive(sender, message);
         }
     }
 
     fn connect(&mut self, peer: MemberNumber, connected: bool) {
         if let Some(running) = &mut self.running {
-            running.member.connected(self.members[peer.0], connected);
+            let there = self.machines.iter().filter(|(_, number)| **number == peer);
+            there.for_each(|(id, _)| running.member.connected(*id, connected));
         }
     }
 
     fn hand_over(&mut self, now: Time) {
         self.set_clock(now);
-        let (members, outputs) = (&self.members, &mut self.outputs);
+        let (machines, outputs) = (&self.machines, &mut self.outputs);
         if let Some(running) = &mut self.running {
             running.guarded("handing over", outputs, |running, outputs| {
                 running.member.hand_over();
-                running.tell_sends(members, outputs);
+                running.tell_sends(machines, outputs);
             });
         }
     }
@@ -341,11 +385,11 @@ impl Member for Engine {
         }
         let part = *rng.pick(&parts);
         running.due.retain(|due| *due != part);
-        let (members, outputs) = (&self.members, &mut self.outputs);
+        let (machines, outputs) = (&self.machines, &mut self.outputs);
         running.guarded(&format!("{part:?}"), outputs, |running, outputs| {
             running.member.step(part);
             running.tell_applied(outputs);
-            running.tell_sends(members, outputs);
+            running.tell_sends(machines, outputs);
             running.poll(outputs);
         });
         if self.disk.crashed() {
@@ -381,7 +425,32 @@ impl Member for Engine {
     }
 
     fn describe(&self, message: &Bytes) -> String {
-        describe(message)
+        describe(&opened(message.clone()).2)
+    }
+
+    fn id(&self) -> Option<MemberId> {
+        Some(self.id)
+    }
+
+    fn administer(&mut self, asked: Token, what: Administration) {
+        if let Some(running) = &mut self.running {
+            let question = Box::pin(administer(running.store.clone(), what));
+            running.questions.push((asked, question));
+            running.guarded("a question", &mut self.outputs, Running::poll);
+        }
+    }
+
+    fn join(&mut self, cluster: Join, url: String) {
+        self.wipe();
+        let here = |member: &&store::membership::Member| member.peer_urls.contains(&url);
+        let own = cluster.members.iter().find(here);
+        self.id = own.expect("whoever joins was added").id;
+        self.settings.initial_advertise_peer_urls = vec![url];
+        self.settings.join = Some(cluster);
+    }
+
+    fn introduce(&mut self, id: MemberId, number: MemberNumber) {
+        self.machines.insert(id, number);
     }
 
     fn fingerprint(&mut self, revision: i64) -> Option<Fingerprint> {
@@ -422,15 +491,17 @@ impl Running {
         }
     }
 
-    fn tell_sends(&mut self, members: &[MemberId], outputs: &mut Vec<Output>) {
+    fn tell_sends(&mut self, machines: &BTreeMap<MemberId, MemberNumber>, outputs: &mut Vec<Output>) {
+        let from = self.member.member();
         for Sent { to, class, message } in self.member.take_sends() {
-            let number = members.iter().position(|id| *id == to);
+            // A member that was added and has no machine yet: nobody listens.
+            let Some(number) = machines.get(&to) else { continue };
             outputs.push(Output::Send {
-                to: MemberNumber(number.expect("members write to members only")),
+                to: *number,
                 class,
                 once: is_proposal(&message),
-                told: tells(&message).map(|(term, vote)| Told { term, vote }),
-                message,
+                told: tells(&message).map(|(term, vote)| Told { from, term, vote }),
+                message: addressed(from, to, &message),
             });
         }
     }
@@ -446,6 +517,21 @@ impl Running {
                 }
                 Poll::Pending => true,
             });
+        self.questions
+            .retain_mut(|(asked, work)| match work.as_mut().poll(&mut context) {
+                Poll::Ready(answer) => {
+                    outputs.push(Output::Administered {
+                        asked: *asked,
+                        answer,
+                    });
+                    false
+                }
+                Poll::Pending => true,
+            });
+        if !self.removed && std::pin::pin!(self.store.removed()).poll(&mut context).is_ready() {
+            self.removed = true;
+            outputs.push(Output::Removed);
+        }
         let (responses, repeat_every) = (&mut self.watch_responses, self.repeat_every);
         for (stream, this) in &mut self.streams {
             this.poll(&mut context, &mut |response| {
@@ -544,6 +630,36 @@ async fn ask(store: Store, request: Request) -> Outcome<Answer> {
     }
 }
 
+async fn administer(store: Store, what: Administration) -> Administered {
+    let members = match what {
+        Administration::List { linearizable } => store.member_list(linearizable).await.map(|a| a.members),
+        Administration::Add { url, learner } => store.member_add(vec![url], learner).await.map(|a| a.members),
+        Administration::Promote(id) => store.member_promote(id).await.map(|a| a.members),
+        Administration::Remove(id) => store.member_remove(id).await.map(|a| a.members),
+    };
+    match members {
+        Ok(members) => Administered::Members(Join {
+            cluster: store.cluster_id(),
+            members: members.into_iter().map(Into::into).collect(),
+        }),
+        Err(StoreError::Request(error)) => Administered::Refused(error.to_string()),
+        Err(StoreError::Unavailable(_)) => Administered::Unknown,
+    }
+}
+
+/// A message with its sender and its receiver: a machine may see several members come and go.
+fn addressed(from: MemberId, to: MemberId, message: &Bytes) -> Bytes {
+    [&from.0.to_be_bytes(), &to.0.to_be_bytes(), &message[..]]
+        .concat()
+        .into()
+}
+
+fn opened(mut message: Bytes) -> (MemberId, MemberId, Bytes) {
+    let mut id = || MemberId(bytes::Buf::get_u64(&mut message));
+    let (from, to) = (id(), id());
+    (from, to, message)
+}
+
 /// The model's name of a refusal, where it has one.
 fn refusal(error: &RequestError) -> Option<Error> {
     Some(match error {
@@ -590,6 +706,8 @@ fn small_settings() -> Settings {
 const HEARTBEAT: Duration = Duration::from_millis(10);
 /// Keeps the members' seeds apart from other users of the run's.
 const MEMBERS_STREAM: u64 = 1 << 33;
+/// And what the operator finds from both.
+const CHANGES_STREAM: u64 = (1 << 33) - 1;
 /// When the simulated machine was switched on.
 const UNIX_MS_START: u64 = 1_700_000_000_000;
 /// How often the working copy is flushed without need.

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use proto::etcdserverpb::{WatchRequest, WatchResponse};
 use proto::mvccpb::Event;
 use store::env::Class;
+use store::shell::Join;
+use store::types::MemberId;
 
 use super::world::Time;
 use crate::history::Outcome;
@@ -45,7 +47,7 @@ pub enum Step {
 }
 
 /// What a member tells the outside.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Output {
     /// The answer to a call.
     Answer {
@@ -66,6 +68,15 @@ pub enum Output {
         /// Its events.
         events: Vec<Event>,
     },
+    /// The answer to an operator.
+    Administered {
+        /// Which question.
+        asked: Token,
+        /// The answer.
+        answer: Administered,
+    },
+    /// It was removed from the cluster for good, and its process would end.
+    Removed,
     /// A message for another member.
     Send {
         /// For whom.
@@ -79,6 +90,38 @@ pub enum Output {
         /// What it tells of this member's Raft, where it does.
         told: Option<Told>,
     },
+}
+
+/// What an operator asks of a member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Administration {
+    /// Who the members are.
+    List {
+        /// As of now, or as far as the member knows.
+        linearizable: bool,
+    },
+    /// A new member with this peer URL.
+    Add {
+        /// Where it will be.
+        url: String,
+        /// Without a vote.
+        learner: bool,
+    },
+    /// A vote for a learner.
+    Promote(MemberId),
+    /// One member less.
+    Remove(MemberId),
+}
+
+/// What a member answers to an operator.
+#[derive(Clone, Debug)]
+pub enum Administered {
+    /// The members, after the change if it was one.
+    Members(Join),
+    /// It was not done.
+    Refused(String),
+    /// Perhaps it was done.
+    Unknown,
 }
 
 /// etcd's hash of a history, which can be compared with others above the same compaction.
@@ -153,6 +196,21 @@ pub trait Member {
 
     /// Hands over what there is to tell, in order.
     fn take_outputs(&mut self) -> Vec<Output>;
+
+    /// Its id, where members have one.
+    fn id(&self) -> Option<MemberId> {
+        None
+    }
+
+    /// Takes an operator's question in.
+    fn administer(&mut self, _asked: Token, _what: Administration) {}
+
+    /// Gives it an empty disk, and this peer URL, with which it is one of the members of a cluster that runs. It is not
+    /// running.
+    fn join(&mut self, _cluster: Join, _url: String) {}
+
+    /// Tells which machine a member is on.
+    fn introduce(&mut self, _id: MemberId, _number: MemberNumber) {}
 
     /// Where its Raft stands, where it runs and has one.
     fn raft(&self) -> Option<Seen> {

@@ -10,6 +10,8 @@ use crate::traffic::Mix;
 pub struct Plan {
     /// Decides everything that chance decides.
     pub seed: u64,
+    /// How many of the machines, the last ones, are free for members that join.
+    pub spares: usize,
     /// Clients that call.
     pub callers: usize,
     /// Clients that watch.
@@ -51,6 +53,7 @@ impl Plan {
         };
         Plan {
             seed,
+            spares: 0,
             callers: 5,
             watchers: 4,
             mix: Mix {
@@ -66,7 +69,27 @@ impl Plan {
             trace_lines: 0,
         }
     }
+
+    /// The run of a seed in which members go and others come.
+    #[must_use]
+    pub fn changing(seed: u64) -> Self {
+        Plan {
+            spares: MACHINES - founders(seed),
+            nemesis: Intensities::draw_changing(seed),
+            ..Plan::of(3, seed)
+        }
+    }
 }
 
+/// How many members found a cluster whose members come and go; the other machines are free.
+#[must_use]
+pub fn founders(seed: u64) -> usize {
+    *Rng::stream(seed, FOUNDERS_STREAM).pick(&[1, 2, 3, 3])
+}
+
+/// Machines where members come and go.
+pub const MACHINES: usize = 6;
+/// Keeps the draw of their number apart from others.
+const FOUNDERS_STREAM: u64 = (1 << 32) + 3;
 /// Keeps the plan's draws apart from those of the clients.
 const STREAM: u64 = (1 << 32) + 1;

@@ -89,6 +89,10 @@ pub struct RunReport {
     pub hand_overs: u64,
     /// Disks that stood still for a while.
     pub stalls: u64,
+    /// Members that joined.
+    pub joins: u64,
+    /// Membership changes.
+    pub changes: u64,
     /// Terms with a leader.
     pub elections: u64,
     /// Snapshots that a member installed from another.
@@ -108,7 +112,7 @@ impl fmt::Display for RunReport {
         writeln!(
             f,
             "seed {}, {} members: {} steps, {} elections, {} snapshots, {} crashes, {} pauses, {} partitions, \
-             {} hand-overs, {} stalls, {} empty disks, {} of {} messages lost, {} answers, revision {}, {} watch events, trace {:016x}, \
+             {} hand-overs, {} stalls, {} empty disks, {} changes, {} joins, {} of {} messages lost, {} answers, revision {}, {} watch events, trace {:016x}, \
              {} failures",
             self.seed,
             self.members,
@@ -121,6 +125,8 @@ impl fmt::Display for RunReport {
             self.hand_overs,
             self.stalls,
             self.empty_disks,
+            self.changes,
+            self.joins,
             self.traffic.dropped,
             self.traffic.sent,
             self.answered,

@@ -7,14 +7,17 @@
 //! | `members` | their steps, what they tell, what is sent to them |
 //! | `callers` | clients' calls and watches |
 //! | `trouble` | what goes wrong, and its end |
+//! | `operator` | members that come and go |
 
 mod callers;
 mod members;
+mod operator;
 mod trouble;
 
 use bytes::Bytes;
 
 use self::members::{Input, Slot};
+use self::operator::Operator;
 use super::clients::Clients;
 use super::member::{Fingerprint, Member, MemberNumber, Token};
 use super::network::{Network, Weather};
@@ -71,6 +74,10 @@ enum Happening {
     Trouble(Trouble),
     /// A member's disk has room again, if it has not been filled again meanwhile.
     Room(MemberNumber, u64),
+    /// The operator looks after the machines.
+    Operate,
+    /// The process of a member that was removed ends.
+    Retire(MemberNumber),
     /// The links are open again, if no other partition has come meanwhile.
     Unblock(u64),
     /// The trouble is over.
@@ -107,6 +114,7 @@ struct Counts {
     refusals: u64,
     hand_overs: u64,
     stalls: u64,
+    joins: u64,
 }
 
 struct Run<'a> {
@@ -127,6 +135,7 @@ struct Run<'a> {
     differs: Option<[(MemberNumber, Fingerprint); 2]>,
     /// The member that has lost its disk and has not caught up yet, and up to where it must.
     recovering: Option<(MemberNumber, store::types::Index)>,
+    operator: Operator,
 }
 
 impl<'a> Run<'a> {
@@ -135,7 +144,10 @@ impl<'a> Run<'a> {
         let mut world = World::new(plan.seed, plan.trace_lines);
         let percent_max = plan.nemesis.clock_percent_max;
         let mut slot = |member| Slot::new(member, Speed::draw(percent_max, &mut world.rng));
-        let members = members.into_iter().map(&mut slot).collect();
+        let mut members: Vec<Slot> = members.into_iter().map(&mut slot).collect();
+        for spare in members.iter_mut().rev().take(plan.spares) {
+            spare.free = true;
+        }
         // A member alone sends nothing.
         let weather = if count == 1 {
             Weather::CALM
@@ -157,6 +169,7 @@ impl<'a> Run<'a> {
             compare_at: 0,
             differs: None,
             recovering: None,
+            operator: Operator::default(),
         }
     }
 
@@ -201,6 +214,8 @@ impl<'a> Run<'a> {
                     self.make_room(number);
                 }
             }
+            Happening::Operate => self.operate(false),
+            Happening::Retire(number) => self.retire(number),
             Happening::Unblock(partition) => self.unblock(partition),
             Happening::Peace => self.peace(),
         }
@@ -262,6 +277,8 @@ impl<'a> Run<'a> {
             refusals: self.counts.refusals,
             hand_overs: self.counts.hand_overs,
             stalls: self.counts.stalls,
+            joins: self.counts.joins,
+            changes: self.invariants.changes(),
             elections: self.invariants.elections(),
             snapshots: self.invariants.snapshots(),
             traffic: self.network.traffic(),

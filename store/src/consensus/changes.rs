@@ -5,7 +5,12 @@
 //! while another is pending, and until a new leader has applied what it found in its log. So changes wait here, with
 //! whatever else finds nobody to take it (`stranded.rs`), until it would take them. A leader that is to be removed first
 //! hands over to the voter whose log is the longest, and the change goes there; if nobody takes over within an election
-//! timeout it removes itself, and gives up its office once that is applied.
+//! timeout it removes itself.
+//!
+//! A member that applies its own removal goes on in the configuration before it, without taking proposals: perhaps
+//! nobody else knows yet that the change is committed, and without its vote and its log they might never. That is
+//! safe: no later change can be in its log, and a majority with it and one without it share a member. It retires once
+//! a voter says that it knows, and will know after a crash ([`Node::keeps_change`]).
 
 use bytes::Bytes;
 use raft::StateRole;
@@ -45,7 +50,10 @@ impl Node {
             Err(error) => return tracing::warn!(%error, "a membership change that cannot be read is dropped"),
         };
         let removes_itself = change.what == What::Remove(MemberId(self.raw.raft.id));
-        if self.raw.raft.has_pending_conf() || (removes_itself && self.hands_over()) {
+        let pending = self.raw.raft.has_pending_conf();
+        #[cfg(any(test, feature = "sim"))]
+        let pending = pending && !self.changes_overlap;
+        if pending || (removes_itself && self.hands_over()) {
             self.strand(message);
         } else {
             self.append_change(entry.clone());
@@ -95,6 +103,7 @@ impl Node {
             .raw
             .apply_conf_change(&applied)
             .expect("a change that the membership allows is one that Raft allows");
+        self.keep_commit = true;
         if change == Change::Nothing {
             return;
         }
@@ -102,10 +111,10 @@ impl Node {
         if let Change::Removed(member) = change {
             self.snapshots_under_way.remove(&member);
             self.active.remove(&member.0);
-            let raft = &mut self.raw.raft;
-            if member.0 == raft.id && raft.state == StateRole::Leader {
-                // raft-rs would lead on, and fall over itself at its next own entry.
-                raft.become_follower(raft.term, 0);
+            if self.alone() && self.raw.raft.state == StateRole::Leader {
+                // Nobody is left to speak to, and so nothing else would make the commit index durable.
+                let appended = self.raw.raft.append_entry(&mut [Entry::default()]);
+                assert!(appended, "an empty entry is never too much");
             }
         }
     }
@@ -117,6 +126,12 @@ impl Node {
         raft.become_follower(raft.term, 0);
         self.stranded.clear();
         self.early_reads.clear();
+    }
+
+    /// Plants a bug: changes do not wait for one another.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn overlap_changes(&mut self) {
+        self.changes_overlap = true;
     }
 
     /// Whether a change is in the log, or may be, that is not yet applied.

@@ -40,7 +40,9 @@ pub enum Input {
     Forget(MemberId, Index),
     /// The membership change in the entry of this index is applied; before [`Input::Applied`] tells of that entry.
     Changed(Index, Change),
-    /// This member was removed for good: it takes part in nothing any more.
+    /// This member has applied its own removal: it takes no proposals any more.
+    Left,
+    /// This member was removed for good, and the others know: it takes part in nothing any more.
     Removed,
 }
 

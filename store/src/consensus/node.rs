@@ -76,10 +76,18 @@ pub struct Node {
     /// The disk of the log stands still.
     pub(super) stalled: bool,
     pub(super) recovering: bool,
+    /// It was removed, and stays until others know.
+    pub(super) left: bool,
     /// It was removed for good.
     pub(super) retired: bool,
+    /// The commit index is to be made durable with the next append, and which append last did so.
+    pub(super) keep_commit: bool,
+    commit_append: u64,
     /// When the handover began that precedes this leader's own removal, and in which term.
     pub(super) leaving: Option<(u64, u64)>,
+    /// Changes do not wait for one another: a bug for simulations to find.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) changes_overlap: bool,
 }
 
 impl Node {
@@ -109,6 +117,7 @@ impl Node {
         };
         let raw = RawNode::new(&raft_config, tail, &logger::bridge())
             .expect("the configuration and the replayed log were checked before");
+        let durable_vote = (raw.raft.term, raw.raft.vote);
         let mut node = Node {
             raw,
             config,
@@ -117,7 +126,7 @@ impl Node {
             appended: 0,
             persisted: 0,
             term_append: 0,
-            durable_vote: (0, 0),
+            durable_vote,
             held: VecDeque::new(),
             outgoing: Vec::new(),
             early_reads: Vec::new(),
@@ -131,8 +140,13 @@ impl Node {
             placing: None,
             stalled: false,
             recovering: config.recovering,
+            left: false,
             retired: false,
+            keep_commit: false,
+            commit_append: 0,
             leaving: None,
+            #[cfg(any(test, feature = "sim"))]
+            changes_overlap: false,
         };
         node.pin_election_timeout();
         node
@@ -176,6 +190,7 @@ impl Node {
             Input::Snapshot(snapshot) => self.snapshot(&snapshot),
             Input::Forget(member, index) => self.forget(member, index),
             Input::Changed(index, change) => self.changed(index, change),
+            Input::Left => self.left = true,
             Input::Removed => self.retire(),
         }
         self.retry();
@@ -217,7 +232,8 @@ impl Node {
     /// Whether a proposal would be taken, here or by the leader that this member knows.
     #[must_use]
     pub fn takes_proposals(&self) -> bool {
-        !self.recovering && !self.retired && self.raw.raft.leader_id != 0 && !self.transferring()
+        let takes_part = !self.recovering && !self.left && !self.retired;
+        takes_part && self.raw.raft.leader_id != 0 && !self.transferring()
     }
 
     fn tick(&mut self) {
@@ -320,7 +336,10 @@ impl Node {
             let mut ready = self.raw.ready();
             self.role_effect(effects);
             let messages = ready.take_messages();
-            self.send(messages, effects);
+            match self.term_unsettled(&ready) {
+                Some(number) => self.held.push_back((number, messages)),
+                None => self.send(messages, effects),
+            }
             for state in ready.take_read_states() {
                 // One asked for before a restart says nothing about what has been acknowledged since.
                 if let Some(context) = self.own_context(&state.request_ctx) {
@@ -345,6 +364,21 @@ impl Node {
         self.pin_election_timeout();
     }
 
+    /// The append that makes this member's term durable, while it is not. A leader has waited for it, as for its voters;
+    /// but one that votes alone leads at once, and learners must not hear of a term that it may begin anew after a crash.
+    fn term_unsettled(&self, ready: &Ready) -> Option<u64> {
+        if self.changes_term(ready) {
+            return Some(ready.number());
+        }
+        (self.persisted < self.term_append).then_some(self.term_append)
+    }
+
+    fn changes_term(&self, ready: &Ready) -> bool {
+        ready
+            .hs()
+            .is_some_and(|state| (state.term, state.vote) != self.durable_vote)
+    }
+
     /// Hands out what must become durable.
     fn append(&mut self, mut ready: Ready, effects: &mut Vec<Effect>) {
         let (number, must_sync) = (ready.number(), ready.must_sync());
@@ -359,14 +393,16 @@ impl Node {
             self.placing = Some(index);
             effects.push(Effect::Install { number, index });
         }
-        let changes_term = ready
-            .hs()
-            .is_some_and(|state| (state.term, state.vote) != self.durable_vote);
+        let changes_term = self.changes_term(&ready);
         let entries = ready.take_entries();
         self.raw.mut_store().append(&entries);
         self.raw.advance_append_async(ready);
-        if !must_sync {
+        let keeps = std::mem::take(&mut self.keep_commit);
+        if !must_sync && !keeps {
             return self.pass_without_sync(number);
+        }
+        if keeps {
+            self.commit_append = number;
         }
         let state = self.raw.raft.hard_state();
         if changes_term {
@@ -427,6 +463,12 @@ impl Node {
         if !held.is_empty() {
             self.held.push_back((self.appended, held));
         }
+    }
+
+    /// Whether it will know after a crash that the last membership change is committed.
+    #[must_use]
+    pub fn keeps_change(&self) -> bool {
+        !self.keep_commit && self.persisted >= self.commit_append
     }
 
     /// Who leads.

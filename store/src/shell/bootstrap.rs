@@ -439,7 +439,11 @@ pub(super) fn assemble(
     state.mvcc.set_recent_bytes_max(settings.limits.recent_bytes);
     // A member that joins must not stand for election by members whom it only knows from hearsay.
     let members = || state.membership.iter().filter(|_| !joining);
-    let voters: Vec<MemberId> = members().filter(|m| !m.is_learner).map(|m| m.id).collect();
+    let mut voters: Vec<MemberId> = members().filter(|m| !m.is_learner).map(|m| m.id).collect();
+    if state.membership.is_removed(metadata.member) {
+        // Perhaps only this member knows of its removal, and the others still need it.
+        voters.push(metadata.member);
+    }
     let learners: Vec<MemberId> = members().filter(|m| m.is_learner).map(|m| m.id).collect();
     let (before, mut log) = tail_start(retained, applied, term);
     let limits = tail_limits(&settings);

@@ -17,7 +17,7 @@ pub(super) struct Envelope {
     /// on its knowing them.
     #[prost(message, repeated, tag = "7")]
     pub(super) known: Vec<Known>,
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 8")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 8, 9")]
     pub(super) body: Option<Body>,
 }
 
@@ -47,6 +47,9 @@ pub(super) enum Body {
     /// The receiver was removed from the cluster for good.
     #[prost(message, tag = "8")]
     Removed(Removed),
+    /// The sender asks whether it was removed: only if so it is answered.
+    #[prost(message, tag = "9")]
+    AmIRemoved(AmIRemoved),
 }
 
 /// A question about a lease, for the leader.
@@ -85,6 +88,10 @@ pub(super) struct Recover {}
 /// See [`Body::Removed`].
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Removed {}
+
+/// See [`Body::AmIRemoved`].
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct AmIRemoved {}
 
 impl Envelope {
     /// The bytes for the transport.

@@ -124,7 +124,7 @@ pub(super) fn founders(settings: &Settings) -> Result<(Membership, MemberId), Op
     ))
 }
 
-/// Refuses data of a member that was removed, and data that the settings cannot mean. What is decided at the founding
+/// Refuses data that the settings cannot mean. What is decided at the founding
 /// is ignored afterwards, as by etcd; but a folder whose member has both another name and other peer URLs, or whose id was made with another token, is
 /// most likely a wrong folder.
 pub(super) fn check_owner(
@@ -132,13 +132,6 @@ pub(super) fn check_owner(
     metadata: Metadata,
     membership: &Membership,
 ) -> Result<(), OpenError> {
-    if membership.is_removed(metadata.member) {
-        return Err(OpenError::Removed {
-            path: settings.data_dir.clone(),
-            member: metadata.member,
-            cluster: metadata.cluster,
-        });
-    }
     let Some(member) = membership.get(metadata.member) else {
         return Ok(());
     };

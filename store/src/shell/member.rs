@@ -173,6 +173,15 @@ impl Member {
         };
         member.note_changes(&member.node.log_from(applied.next()).1);
         member.tell_peers();
+        if member
+            .shared
+            .state
+            .read()
+            .membership
+            .is_removed(member.shared.member)
+        {
+            member.leave(member.shared.clock.now());
+        }
         member
     }
 
@@ -307,6 +316,10 @@ impl Member {
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn plant(&mut self, bugs: super::sim::Bugs) {
         self.revokes_without_term = bugs.stale_revoke_applied;
+        self.changes.learners_vote = bugs.learner_votes;
+        if bugs.overlapping_changes {
+            self.node.overlap_changes();
+        }
         if bugs.reused_read_context {
             self.reads.reuse_contexts();
         }
@@ -317,6 +330,7 @@ impl Member {
     pub(super) fn raft(&self) -> super::sim::RaftView {
         let role = self.node.role();
         super::sim::RaftView {
+            member: self.shared.member,
             term: self.node.term(),
             part: self.node.part(),
             leader: role.leader,

@@ -107,8 +107,9 @@ impl Store {
         })
     }
 
-    /// Waits until this member knows that it was removed from the cluster for good. It takes part in nothing then, and the
-    /// process should end; its data are of no use any more.
+    /// Waits until this member knows that it was removed from the cluster for good, and others know it too. It takes part
+    /// in nothing then, and the process should end; its data are of no use any more. Started again on them, it comes to
+    /// this point again, within seconds.
     pub async fn removed(&self) {
         let mut removed = self.shared.removed.subscribe();
         if removed.wait_for(|removed| *removed).await.is_err() {

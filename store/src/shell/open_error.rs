@@ -130,21 +130,6 @@ pub enum OpenError {
         /// The folder.
         path: PathBuf,
     },
-    /// The data are those of a member that was removed.
-    #[error(
-        "member {member} has been permanently removed from cluster {cluster}: data directory {} is of no use any more; \
-         to take part again, add a member with `etcdctl member add`, and start it with an empty data directory and \
-         --initial-cluster-state existing",
-        path.display()
-    )]
-    Removed {
-        /// The folder.
-        path: PathBuf,
-        /// The member.
-        member: MemberId,
-        /// The cluster.
-        cluster: ClusterId,
-    },
     /// The log holds what this version does not know.
     #[error(
         "entry {index} of the log is of kind {kind}, which this version does not know: start the newer version again"

@@ -66,6 +66,10 @@ pub struct Bugs {
     pub full_disk_ignored: bool,
     /// A proposal on its way to the leader arrives twice.
     pub proposal_twice: bool,
+    /// A membership change is appended while another is not yet applied.
+    pub overlapping_changes: bool,
+    /// A learner is counted as a voter.
+    pub learner_votes: bool,
 }
 
 /// One thing that can happen to a member.
@@ -142,6 +146,8 @@ impl Transport for Outbox {
 /// What a member's Raft stands at, for checkers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RaftView {
+    /// Who it is.
+    pub member: MemberId,
     /// The current term.
     pub term: Term,
     /// Its part in that term.

@@ -126,6 +126,13 @@ impl Run<'_> {
                 let member = self.any_member();
                 self.send(0, Request::Put(put), member);
             }
+            // Whoever was there may be gone.
+            Phase::Reading(member) if self.members[member.0].free => {
+                self.phase = match member.0 + 1 {
+                    next if next < self.members.len() => Phase::Reading(MemberNumber(next)),
+                    _ => Phase::Draining,
+                };
+            }
             Phase::Reading(member) => {
                 let all = Bytes::from_static(b"\0");
                 let range = RangeRequest {

@@ -18,6 +18,14 @@ use crate::sim::world::{MICROSECOND, MILLISECOND, Time};
 pub(super) struct Slot {
     pub(super) member: Box<dyn Member>,
     pub(super) up: bool,
+    /// No member is on this machine.
+    pub(super) free: bool,
+    /// Counts the members that were to be on it.
+    pub(super) generation: u64,
+    /// One was added, or perhaps was, that has not been started yet.
+    pub(super) awaited: bool,
+    /// When the member on it joined.
+    pub(super) joined: Time,
     /// Counts its starts.
     pub(super) life: u64,
     speed: Speed,
@@ -46,6 +54,10 @@ impl Slot {
         Slot {
             member,
             up: false,
+            free: false,
+            generation: 0,
+            awaited: false,
+            joined: 0,
             life: 0,
             speed,
             stepping: false,
@@ -55,7 +67,7 @@ impl Slot {
         }
     }
 
-    fn runs(&self) -> bool {
+    pub(super) fn runs(&self) -> bool {
         self.up && self.paused.is_none()
     }
 
@@ -72,7 +84,7 @@ impl Slot {
 
 impl Run<'_> {
     pub(super) fn all_run(&self) -> bool {
-        self.members.iter().all(Slot::runs)
+        self.members.iter().all(|slot| slot.free || slot.runs())
     }
 
     pub(super) fn server(&self, member: MemberNumber) -> Server {
@@ -84,7 +96,7 @@ impl Run<'_> {
 
     pub(super) fn start(&mut self, number: MemberNumber) {
         let slot = &mut self.members[number.0];
-        if slot.up {
+        if slot.up || slot.free {
             return;
         }
         let now = slot.speed.shown(self.world.now());
@@ -297,6 +309,8 @@ impl Run<'_> {
                     }
                 }
                 Output::Applied { events } => self.applied(from, &events),
+                Output::Administered { asked, answer } => self.administered(asked, answer),
+                Output::Removed => self.world.after(MILLISECOND, Happening::Retire(from)),
                 Output::Send {
                     to,
                     message,

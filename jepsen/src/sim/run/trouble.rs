@@ -81,6 +81,7 @@ impl Run<'_> {
                 }
             }
             Order::HandOver(member) => self.hand_over(member),
+            Order::Change => self.operate(true),
             Order::Pause { member, away } => {
                 let slot = &mut self.members[member.0];
                 if slot.up && slot.paused.is_none() {
@@ -139,5 +140,8 @@ impl Run<'_> {
             self.start(number);
         }
         self.tell_connections();
+        if self.plan.nemesis.change_every.is_some() {
+            self.operate(false);
+        }
     }
 }

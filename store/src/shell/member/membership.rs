@@ -17,7 +17,7 @@ use crate::env::{Class, Instant};
 use crate::error::{Error, RequestError, Unavailable};
 use crate::membership::{MemberChange, What};
 use crate::shell::command::{Answer, Answered};
-use crate::shell::envelope::{Body, Removed};
+use crate::shell::envelope::{AmIRemoved, Body, Removed};
 use crate::types::{EntryKind, Index, MemberId, ProposalId};
 
 /// What is remembered of changes.
@@ -30,12 +30,26 @@ pub(super) struct Changes {
     /// Members that the log adds and the state does not know yet: by index. A candidate or leader among them must
     /// be answered.
     coming: BTreeMap<Index, (MemberId, Vec<String>)>,
+    /// When this member has applied its own removal.
+    left: Option<Instant>,
+    /// When Raft last heard of another member, or this one last asked whether it still belongs to them.
+    last_heard: Instant,
     /// When a member that was removed and still speaks may next be told so.
     next_told: BTreeMap<MemberId, Instant>,
     /// Whom the transport knows, and where.
     told_peers: BTreeMap<MemberId, Vec<String>>,
     /// When this leader may next make a voter of a learner by itself.
     next_promotion: Instant,
+    /// Learners are counted as voters: a bug for simulations to find.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) learners_vote: bool,
+}
+
+impl Changes {
+    /// Raft hears of another member.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.last_heard = now;
+    }
 }
 
 impl Member {
@@ -90,7 +104,7 @@ impl Member {
     }
 
     fn judge_change(&self, what: &What, now: Instant) -> Result<(), Error> {
-        if self.retired() {
+        if self.retired() || self.changes.left.is_some() {
             return Err(Unavailable::Stopped.into());
         }
         let strict = self.shared.settings.strict_reconfig_check;
@@ -217,19 +231,60 @@ impl Member {
             "applied a configuration change through raft"
         );
         match what {
+            #[cfg(any(test, feature = "sim"))]
+            What::Add(_) if self.changes.learners_vote => Change::Voter(member),
             What::Add(added) if added.is_learner => Change::Learner(member),
             What::Add(_) | What::Promote(_) => Change::Voter(member),
             What::Update(..) => Change::Nothing,
             What::Remove(_) => {
                 if member == self.shared.member {
-                    self.shared.learn_removed();
-                } else if let Some(urls) = self.changes.told_peers.get(&member) {
+                    self.leave(now);
+                    return Change::Nothing;
+                }
+                if let Some(urls) = self.changes.told_peers.get(&member) {
                     let until = now + SPEAK_ON;
                     self.changes.leaving.insert(member, (urls.clone(), until));
                 }
                 Change::Removed(member)
             }
         }
+    }
+
+    /// Its own removal is applied. It stays until a voter knows of it (see `consensus/changes.rs`); what it has to say is
+    /// passed on to another leader, if it leads.
+    pub(super) fn leave(&mut self, now: Instant) {
+        tracing::info!(member = %self.shared.member, "this member is removed from the cluster: it waits for others to know");
+        self.changes.left = Some(now);
+        self.node.step(Input::Left);
+        if let Some(successor) = self.node.successor() {
+            self.node.step(Input::Transfer(successor));
+        }
+    }
+
+    /// Asks whether it was removed: at each tick where it knows; and now and then where nobody speaks to it any more,
+    /// since one that has no vote would ask for nothing.
+    fn ask_whether_removed(&mut self, now: Instant) {
+        if self
+            .changes
+            .left
+            .is_some_and(|since| now.since(since) >= LEAVE_AFTER)
+        {
+            return self.retire();
+        }
+        let silent = !self.node.role().is_leader
+            && now.since(self.changes.last_heard) >= 2 * self.shared.settings.election;
+        if !silent && self.changes.left.is_none() {
+            return;
+        }
+        self.changes.last_heard = now;
+        for (peer, _) in self.shared.peers() {
+            self.send(peer, Class::Control, Body::AmIRemoved(AmIRemoved {}));
+        }
+    }
+
+    fn retire(&mut self) {
+        self.shared.learn_removed();
+        self.node.step(Input::Removed);
     }
 
     /// Tells the transport who the others are: the members, those that the log is about to add, and for a while those
@@ -262,9 +317,6 @@ impl Member {
     /// A snapshot stands in place of the state, and with it of what the log was about to change.
     pub(super) fn snapshot_applied(&mut self) {
         self.changes.coming.retain(|index, _| *index > self.applied);
-        if self.shared.state.read().membership.is_removed(self.shared.member) {
-            self.shared.learn_removed();
-        }
         self.tell_peers();
     }
 
@@ -273,6 +325,7 @@ impl Member {
             self.node.step(Input::Removed);
             return;
         }
+        self.ask_whether_removed(now);
         let leaving = self.changes.leaving.len();
         self.changes.leaving.retain(|_, (_, until)| now < *until);
         if self.changes.leaving.len() != leaving {
@@ -283,7 +336,7 @@ impl Member {
 
     /// Makes a voter of a learner that has caught up, where that is wanted.
     fn promote_learner(&mut self, now: Instant) {
-        let wanted = self.shared.settings.auto_promote && self.leads_applied;
+        let wanted = self.shared.settings.auto_promote && self.leads_applied && self.changes.left.is_none();
         if !wanted || now < self.changes.next_promotion || self.node.change_pending() {
             return;
         }
@@ -316,10 +369,20 @@ impl Member {
         if self.retired() || from == self.shared.member {
             return false;
         }
-        if !self.shared.state.read().membership.is_removed(from) {
+        let (removed, votes) = {
+            let membership = &self.shared.state.read().membership;
+            let own = membership.get(self.shared.member);
+            (
+                membership.is_removed(from),
+                own.is_some_and(|own| !own.is_learner),
+            )
+        };
+        if !removed {
             return true;
         }
-        if self.changes.next_told.get(&from).is_none_or(|next| *next <= now) {
+        // It will rely on this member's knowing.
+        let knows = votes && self.node.keeps_change();
+        if knows && self.changes.next_told.get(&from).is_none_or(|next| *next <= now) {
             tracing::info!(%from, "a member that was removed still speaks: telling it");
             self.changes.next_told.insert(from, now + TELL_INTERVAL);
             self.send(from, Class::Control, Body::Removed(Removed {}));
@@ -329,10 +392,10 @@ impl Member {
 
     /// Another member says that this one was removed.
     pub(super) fn told_removed(&mut self, by: MemberId) {
-        if self.shared.state.read().membership.get(by).is_some() {
+        let known = self.shared.state.read().membership.get(by).is_some();
+        if known && !self.retired() {
             tracing::warn!(%by, "another member says that this one was removed from the cluster");
-            self.shared.learn_removed();
-            self.node.step(Input::Removed);
+            self.retire();
         }
     }
 }
@@ -347,4 +410,6 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a member that was removed is still spoken to: until then it has heard of its removal, or is not there.
 const SPEAK_ON: Duration = Duration::from_secs(5);
 /// How often one that speaks on is told.
-const TELL_INTERVAL: Duration = Duration::from_millis(500);
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a member that was removed waits at most for others to know of it.
+const LEAVE_AFTER: Duration = Duration::from_secs(5);

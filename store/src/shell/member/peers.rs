@@ -86,6 +86,8 @@ impl Member {
             Body::LeaseAsk(ask) => self.lease_asked(from, ask, now),
             Body::LeaseReply(reply) => self.lease_answered(from, reply),
             Body::Removed(_) => self.told_removed(from),
+            // Only who has applied it has an answer; see `hears`.
+            Body::AmIRemoved(_) => {}
             Body::Recover(_) => {
                 let confirmed = self.peers.confirmed.get(&from) == Some(&envelope.incarnation);
                 let under_way = confirmed && self.node.snapshot_under_way(from);
@@ -136,6 +138,7 @@ impl Member {
         if grows && dirty > self.shared.settings.limits.dirty_bytes_hard {
             return;
         }
+        self.changes.heard(self.shared.clock.now());
         self.node.step(Input::Message(message));
     }
 
