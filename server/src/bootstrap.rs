@@ -76,15 +76,7 @@ async fn start(settings: Settings) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    let store = opened.inspect_err(|failure| {
-        if let Failure::Open {
-            source: OpenError::Removed { .. },
-            ..
-        } = failure
-        {
-            tell_removed();
-        }
-    })?;
+    let store = opened?;
     // Set once, here.
     let _ = shared_store.set(store.clone());
     attach(&peers, &store);

@@ -249,7 +249,7 @@ fn files(dir: &Path) -> BTreeMap<String, (PathBuf, u64)> {
     ] {
         found.insert(name.to_owned(), begun[at].clone());
     }
-    let mut folders = vec![member.clone()];
+    let mut folders = vec![member];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -8,7 +8,7 @@ use proto::etcdserverpb::{
 
 use super::{Applied, Changed, CommittedEntry, Outcome, Response, State};
 use crate::error::RequestError;
-use crate::membership::MemberChange;
+use crate::membership::{MemberChange, What};
 use crate::types::MemberId;
 
 impl State {
@@ -30,6 +30,10 @@ impl State {
         let alarms = match (action, AlarmType::try_from(request.alarm)) {
             (_, Err(_)) => Vec::new(),
             (AlarmAction::Get, Ok(alarm)) => self.alarms.list(alarm),
+            // What it says of space is of no concern any more, and nobody would take it back.
+            (AlarmAction::Activate, Ok(AlarmType::Nospace)) if self.membership.is_removed(member) => {
+                Vec::new()
+            }
             (AlarmAction::Activate, Ok(alarm)) => {
                 // An alarm that is raised already is listed as well: whoever raises it learns that it stands.
                 self.alarms.activate(member, alarm);
@@ -49,6 +53,10 @@ impl State {
             .unwrap_or_else(|error| panic!("entry {} cannot be read: {error}", entry.index));
         let (proposal, what) = (change.proposal, change.what.clone());
         let made = self.membership.change(change);
+        if let (What::Remove(id), Ok(())) = (&what, &made) {
+            // Its disk is not one of the cluster's any more. (In etcd its alarm stands until an operator clears it.)
+            self.alarms.deactivate(*id, AlarmType::Nospace);
+        }
         let outcome = made.as_ref().map_err(Clone::clone).map(|()| {
             let members = self.membership.iter().cloned().collect();
             Outcome::of(Response::Members(members))
