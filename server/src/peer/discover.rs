@@ -71,7 +71,11 @@ pub(crate) struct Cluster {
 
 /// Judges the first start of a member, and completes its settings where it joins a cluster.
 pub(crate) async fn prepare(settings: &mut Settings, tls: Option<&Connector>) -> Result<(), DiscoverError> {
-    let found = ask_others(settings, tls).await;
+    // A member that joins was added a moment ago: whoever has not heard of it yet is not the one to believe.
+    let joins = settings.initial_cluster_state == ClusterState::Existing;
+    let initial = by_name(settings);
+    let fits = |cluster: &Cluster| !joins || find_own(cluster, &initial, &settings.name).is_ok();
+    let found = ask_others(settings, tls, fits).await;
     match settings.initial_cluster_state {
         ClusterState::New => {
             let own = store::membership::member_id(&own_urls(settings), &settings.initial_cluster_token);
@@ -91,7 +95,7 @@ pub(crate) async fn prepare(settings: &mut Settings, tls: Option<&Connector>) ->
                 }
                 DiscoverError::Nobody
             })?;
-            let own = find_own(&cluster, &by_name(settings), &settings.name)?;
+            let own = find_own(&cluster, &initial, &settings.name)?;
             // The same addresses, but as the cluster writes them.
             settings.initial_advertise_peer_urls = own.peer_urls.clone();
             settings.join = Some(Join {
@@ -106,15 +110,13 @@ pub(crate) async fn prepare(settings: &mut Settings, tls: Option<&Connector>) ->
 /// Completes the settings of a member that is to take its place in the running cluster again, with an empty disk: as
 /// [`prepare`] for one that joins, but the other members may have changed since the initial cluster was written.
 pub(crate) async fn rejoin(settings: &mut Settings, tls: Option<&Connector>) -> Result<(), DiscoverError> {
-    let cluster = ask_others(settings, tls)
+    let own = parsed(&settings.initial_advertise_peer_urls);
+    let is_own = |member: &&Member| url::same(&own, &parsed(&member.peer_urls));
+    let knows = |cluster: &Cluster| cluster.members.iter().any(|member| is_own(&member));
+    let cluster = ask_others(settings, tls, knows)
         .await
         .map_err(|_| DiscoverError::Nobody)?;
-    let own = parsed(&settings.initial_advertise_peer_urls);
-    let member = cluster
-        .members
-        .iter()
-        .find(|member| url::same(&own, &parsed(&member.peer_urls)));
-    let Some(member) = member else {
+    let Some(member) = cluster.members.iter().find(is_own) else {
         return Err(DiscoverError::Gone {
             urls: settings.initial_advertise_peer_urls.clone(),
         });
@@ -130,7 +132,7 @@ pub(crate) async fn rejoin(settings: &mut Settings, tls: Option<&Connector>) -> 
 
 /// Whether one of the members at `urls`, without TLS, tells, within `time`, who is in the cluster.
 pub(crate) async fn answers(urls: &[String], time: Duration) -> bool {
-    ask_all(parsed(urls), None, time).await.is_ok()
+    ask_all(parsed(urls), None, time, |_| true).await.is_ok()
 }
 
 /// A member that has told its cluster where clients reach it did so from a disk that is not here.
@@ -171,23 +173,37 @@ fn find_own<'a>(
 }
 
 /// Asks all other members.
-async fn ask_others(settings: &Settings, tls: Option<&Connector>) -> Result<Cluster, Vec<Failure>> {
+async fn ask_others(
+    settings: &Settings,
+    tls: Option<&Connector>,
+    fits: impl Fn(&Cluster) -> bool,
+) -> Result<Cluster, Vec<Failure>> {
     let members = by_name(settings).into_iter();
     let others = members.filter(|(name, _)| *name != settings.name);
     let urls = others.flat_map(|(_, urls)| urls).collect();
-    ask_all(urls, tls, ANSWER_BASE + settings.election).await
+    ask_all(urls, tls, ANSWER_BASE + settings.election, fits).await
 }
 
-/// Asks at all URLs at once; the first list that comes is taken.
-async fn ask_all(urls: Vec<Url>, tls: Option<&Connector>, time: Duration) -> Result<Cluster, Vec<Failure>> {
+/// Asks at all URLs at once; the first list that comes and fits is taken, else the first that comes.
+async fn ask_all(
+    urls: Vec<Url>,
+    tls: Option<&Connector>,
+    time: Duration,
+    fits: impl Fn(&Cluster) -> bool,
+) -> Result<Cluster, Vec<Failure>> {
     let mut asked: FuturesUnordered<_> = urls
         .into_iter()
         .map(|url| async move { (ask(&url, tls, time).await, url) })
         .collect();
     let mut failures = Vec::new();
+    let mut other = None;
     while let Some((answer, url)) = asked.next().await {
         let reason = match answer {
-            Ok(Some(cluster)) => return Ok(cluster),
+            Ok(Some(cluster)) if fits(&cluster) => return Ok(cluster),
+            Ok(Some(cluster)) => {
+                other.get_or_insert(cluster);
+                continue;
+            }
             Ok(None) => "it does not know yet".to_owned(),
             Err(error) => match std::error::Error::source(&error) {
                 Some(source) => format!("{error}: {source}"),
@@ -196,7 +212,7 @@ async fn ask_all(urls: Vec<Url>, tls: Option<&Connector>, time: Duration) -> Res
         };
         failures.push(Failure { url, reason });
     }
-    Err(failures)
+    other.ok_or(failures)
 }
 
 async fn ask(url: &Url, tls: Option<&Connector>, time: Duration) -> Result<Option<Cluster>, DialError> {
@@ -271,6 +287,8 @@ const ANSWER_BASE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     fn answer(body: &'static str) -> Response<Bytes> {
@@ -313,6 +331,44 @@ mod tests {
         let initial = initial(&[("a", "http://localhost:1"), ("b", "http://127.0.0.1:2")]);
         assert_eq!(find_own(&cluster(), &initial, "a").unwrap().id, MemberId(1));
         assert_eq!(find_own(&cluster(), &initial, "b").unwrap().id, MemberId(2));
+    }
+
+    /// Answers whoever asks with a list of one member of this id, after a while.
+    async fn member_that_knows(id: u64, after: Duration) -> Url {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let body = format!("[{{\"id\":{id},\"peerURLs\":[]}}]");
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-ID: c1\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            tokio::time::sleep(after).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        url::parse(&url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_knows_the_newcomer_is_believed() {
+        let quick = Duration::ZERO;
+        let (wait, late) = (Duration::from_secs(20), Duration::from_millis(100));
+        let knows = |cluster: &Cluster| cluster.members[0].id == MemberId(2);
+        let first = |found: Result<Cluster, Vec<Failure>>| found.ok().map(|cluster| cluster.members[0].id.0);
+        let urls = vec![
+            member_that_knows(1, quick).await,
+            member_that_knows(2, late).await,
+        ];
+        assert_eq!(first(ask_all(urls, None, wait, knows).await), Some(2));
+        // Where nobody knows it, the reason is what somebody says.
+        let urls = vec![
+            member_that_knows(1, quick).await,
+            member_that_knows(3, late).await,
+        ];
+        assert_eq!(first(ask_all(urls, None, wait, knows).await), Some(1));
     }
 
     #[test]
