@@ -62,13 +62,34 @@ fn finds_a_vote_that_is_not_persisted() {
     });
 }
 
+/// Answers that come late, after the read has been asked for again under the same context.
 #[test]
 fn finds_a_read_context_used_again() {
     let bugs = Bugs {
         reused_read_context: true,
         ..Bugs::default()
     };
-    found_only_with(bugs, 100, usual);
+    found_only_with(bugs, 100, |seed| Plan {
+        callers: 12,
+        mix: Mix {
+            put: 50,
+            range: 50,
+            compact: 0,
+            lease: 0,
+            ..Mix::default()
+        },
+        nemesis: Intensities {
+            weather: Weather {
+                delay_max: 10 * MILLISECOND,
+                slow_in: 8,
+                slow_max: 900 * MILLISECOND,
+                drop_in: 10,
+                duplicate_in: 5,
+            },
+            ..Intensities::NONE
+        },
+        ..usual(seed)
+    });
 }
 
 #[test]

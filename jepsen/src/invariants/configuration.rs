@@ -1,7 +1,7 @@
 //! Configurations (thesis section 4.1): what a member counts by follows from the log that it has applied, the same for all; and
 //! a leader appends no change before it has applied the one before, so that any two majorities share a member.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use store::membership::{MemberChange, What};
@@ -18,6 +18,8 @@ pub(super) struct Configurations {
     changes: BTreeMap<Index, What>,
     /// Up to where the committed entries were looked at.
     looked_to: Index,
+    /// The first entries after some that nobody could look at: they were committed and left memory in one step.
+    after_gaps: BTreeSet<Index>,
 }
 
 impl Configurations {
@@ -32,6 +34,9 @@ impl Configurations {
 
     fn look(&mut self, committed: &Committed) {
         for (index, commit) in committed.after(self.looked_to) {
+            if index != self.looked_to.next() {
+                self.after_gaps.insert(index);
+            }
             self.looked_to = index;
             if commit.entry.kind == EntryKind::Change
                 && let Ok(change) = MemberChange::decode(&commit.entry.data)
@@ -39,6 +44,12 @@ impl Configurations {
                 self.changes.insert(index, change.what);
             }
         }
+    }
+
+    /// Whether every entry between two indexes, the second included, was looked at.
+    fn knows_all(&self, after: Index, upto: Index) -> bool {
+        let between = (Bound::Excluded(after), Bound::Included(upto));
+        upto <= self.looked_to && self.after_gaps.range(between).next().is_none()
     }
 
     /// Whether a member's removal is among the changes up to an index. That of the last voter is refused.
@@ -73,13 +84,19 @@ impl Configurations {
             Some((index, what)) => (*index, Some(what)),
             None => (Index(0), None),
         };
+        // There may have been a change among those that nobody could look at.
+        if upto > index && !self.knows_all(index, upto) {
+            return None;
+        }
         let before = (Bound::Unbounded, Bound::Excluded(index));
         let expected = match (self.known.get(&index), what) {
             (Some(known), _) => vec![known.clone()],
             // Whether the membership allowed it, the store's own tests know.
             (None, Some(what)) => match self.known.range(before).next_back() {
-                Some((_, before)) => vec![before.clone(), after(before, what)],
-                None => vec![found.clone()],
+                Some((at, before)) if self.knows_all(*at, index) => {
+                    vec![before.clone(), after(before, what)]
+                }
+                _ => vec![found.clone()],
             },
             (None, None) => vec![found.clone()],
         };
