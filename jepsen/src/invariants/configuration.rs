@@ -62,6 +62,22 @@ impl Configurations {
         })
     }
 
+    /// What the changes between two indexes may have made of a configuration: of several that are applied in one step, only
+    /// the last is seen, and whether the membership allowed each, the store's own tests know.
+    fn possible(&self, after_index: Index, known: &Configuration, upto: Index) -> Vec<Configuration> {
+        let mut possible = vec![known.clone()];
+        let between = (Bound::Excluded(after_index), Bound::Included(upto));
+        for (_, what) in self.changes.range(between) {
+            for before in possible.clone() {
+                let changed = after(&before, what);
+                if !possible.contains(&changed) {
+                    possible.push(changed);
+                }
+            }
+        }
+        possible
+    }
+
     fn count_by(&mut self, step: &Observation<'_>) -> Option<Breach> {
         let view = &step.now.view;
         let mut found = Configuration {
@@ -80,25 +96,15 @@ impl Configurations {
         if self.has_left(view.member, upto) {
             return None;
         }
-        let (index, what) = match self.changes.range(..=upto).next_back() {
-            Some((index, what)) => (*index, Some(what)),
-            None => (Index(0), None),
-        };
+        let last = self.changes.range(..=upto).next_back();
+        let index = last.map_or(Index(0), |(index, _)| *index);
         // There may have been a change among those that nobody could look at.
         if upto > index && !self.knows_all(index, upto) {
             return None;
         }
-        let before = (Bound::Unbounded, Bound::Excluded(index));
-        let expected = match (self.known.get(&index), what) {
-            (Some(known), _) => vec![known.clone()],
-            // Whether the membership allowed it, the store's own tests know.
-            (None, Some(what)) => match self.known.range(before).next_back() {
-                Some((at, before)) if self.knows_all(*at, index) => {
-                    vec![before.clone(), after(before, what)]
-                }
-                _ => vec![found.clone()],
-            },
-            (None, None) => vec![found.clone()],
+        let expected = match self.known.range(..=index).next_back() {
+            Some((at, known)) if self.knows_all(*at, index) => self.possible(*at, known, index),
+            _ => vec![found.clone()],
         };
         if expected.contains(&found) {
             self.known.insert(index, found);
