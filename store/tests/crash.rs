@@ -387,12 +387,7 @@ fn a_full_disk_is_told_and_loses_nothing() {
         life.disk
             .set_capacity(Some(life.disk.used_bytes() + life.entropy.below(9000)));
         let failed = (0..2000).find_map(|_| life.step().err());
-        let Some(WalError::Io {
-            operation: "write",
-            source,
-            ..
-        }) = failed
-        else {
+        let Some(WalError::Full { source, .. }) = failed else {
             panic!("{failed:?}")
         };
         assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
