@@ -15,6 +15,7 @@ use super::handle::Store;
 use super::history::{Walk, Walked};
 use super::reads::fatal;
 use super::shared::{Pin, Shared};
+use crate::apply::State;
 use crate::backend::RevisionStore;
 use crate::error::{Error, Unavailable};
 use crate::membership::Member;
@@ -44,6 +45,24 @@ pub struct Content {
     pub cluster_version: Option<String>,
 }
 
+impl Content {
+    /// That of a state.
+    pub(super) fn of(state: &State) -> Self {
+        let membership = &state.membership;
+        Content {
+            applied: state.applied(),
+            term: state.term(),
+            revision: state.mvcc.current(),
+            compacted: state.mvcc.compacted(),
+            leases: state.lessor.encode(),
+            alarms: state.alarms.list(AlarmType::None),
+            members: membership.iter().cloned().collect(),
+            removed: membership.removed().collect(),
+            cluster_version: membership.cluster_version().map(str::to_owned),
+        }
+    }
+}
+
 /// An export under way. Physical compaction waits while it exists.
 pub struct Export {
     shared: Arc<Shared>,
@@ -62,18 +81,7 @@ impl Store {
         let shared = &self.shared;
         let (content, pin) = {
             let state = shared.state.read();
-            let membership = &state.membership;
-            let content = Content {
-                applied: state.applied(),
-                term: state.term(),
-                revision: state.mvcc.current(),
-                compacted: state.mvcc.compacted(),
-                leases: state.lessor.encode(),
-                alarms: state.alarms.list(AlarmType::None),
-                members: membership.iter().cloned().collect(),
-                removed: membership.removed().collect(),
-                cluster_version: membership.cluster_version().map(str::to_owned),
-            };
+            let content = Content::of(&state);
             (content, Pin::new(shared, state.mvcc.compacted()))
         };
         Ok(Export {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use proto::etcdserverpb::{AlarmType, InternalRaftRequest};
+use proto::etcdserverpb::InternalRaftRequest;
 
 use super::bootstrap::Folders;
 use super::export::Content;
@@ -357,7 +357,7 @@ impl Covered {
                 log.hard_state.commit
             },
             is_cut: wanted.is_some_and(|wanted| wanted < meta.revision),
-            content: content_of(&state),
+            content: Content::of(&state),
         };
         covered.settle(state)?;
         Ok(covered)
@@ -440,7 +440,7 @@ impl Covered {
             return Ok(());
         }
         self.replay(&mut state, &mut |_| Ok(()))?;
-        self.content = content_of(&state);
+        self.content = Content::of(&state);
         match self.wanted {
             Some(wanted) if wanted != state.mvcc.current() => {
                 Err(self.not_covered(wanted, first, state.mvcc.current()))
@@ -535,20 +535,5 @@ impl Covered {
             state.mvcc.checkpointed(committed.main);
         }
         Ok(())
-    }
-}
-
-fn content_of(state: &State) -> Content {
-    let membership = &state.membership;
-    Content {
-        applied: state.applied(),
-        term: state.term(),
-        revision: state.mvcc.current(),
-        compacted: state.mvcc.compacted(),
-        leases: state.lessor.encode(),
-        alarms: state.alarms.list(AlarmType::None),
-        members: membership.iter().cloned().collect(),
-        removed: membership.removed().collect(),
-        cluster_version: membership.cluster_version().map(str::to_owned),
     }
 }
