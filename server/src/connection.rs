@@ -24,7 +24,7 @@ use crate::grpc::meter::AnswerBody;
 use crate::http;
 use crate::http2_debug;
 use crate::listen::{
-    Calls, Guarded, OpenCall, Opened, Port, Remote, Socket, Versions, is_misplaced_handshake,
+    Calls, Guarded, OpenCall, Opened, PeerIdentity, Port, Remote, Socket, Versions, is_misplaced_handshake,
 };
 
 /// What a listener serves.
@@ -65,6 +65,7 @@ pub(crate) async fn serve(core: Arc<Core>, port: Arc<Port>, socket: Socket) {
         stream,
         entry,
         versions,
+        identity,
     } = match opened {
         Ok(opened) => opened,
         Err(error) => return log_rejected(remote, &error),
@@ -79,7 +80,11 @@ pub(crate) async fn serve(core: Arc<Core>, port: Arc<Port>, socket: Socket) {
     let pings_counted = entry.plaintext || entry.role == Role::ClientGrpc;
     let ping_interval_min = pings_counted.then_some(core.limits.ping_min_interval);
     let stream = Guarded::new(stream, ping_interval_min, calls.clone());
-    let handler = service_fn(move |request| dispatch(core.clone(), entry, calls.open(), request));
+    let peer = identity.clone();
+    let handler = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(identity.clone());
+        dispatch(core.clone(), entry, calls.open(), request)
+    });
     let mut connection =
         std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), handler));
     let result = tokio::select! {
@@ -92,7 +97,7 @@ pub(crate) async fn serve(core: Arc<Core>, port: Arc<Port>, socket: Socket) {
     };
     match result {
         Err(error) if is_misplaced_handshake(&*error) => log_rejected(remote, &*error),
-        Err(error) => tracing::debug!(%error, "a connection broke off"),
+        Err(error) => log_broken(&peer, &*error),
         Ok(()) => {}
     }
 }
@@ -107,6 +112,11 @@ fn log_rejected(remote: Remote, error: &(dyn Error + 'static)) {
     } else {
         tracing::warn!("remote-addr" = %remote, %error, "rejected connection on client endpoint");
     }
+}
+
+fn log_broken(peer: &PeerIdentity, error: &(dyn Error + 'static)) {
+    let name = peer.common_name.as_deref();
+    tracing::debug!("remote-addr" = %peer.address, name, %error, "a connection broke off");
 }
 
 fn builder(limits: ConnectionSettings) -> Builder<TokioExecutor> {

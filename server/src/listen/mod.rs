@@ -6,6 +6,7 @@
 //! | `members` | those for other members, and the TLS between them |
 //! | `socket` | TCP and unix sockets behind one type, TLS over them behind another |
 //! | `port` | what a listener does with a connection before HTTP begins |
+//! | `identity` | who is at the other end |
 //! | `guarded`, `pings`, `authority` | what that library does not judge: pings, and authorities that are none |
 //! | `frames`, `blocks` | as much of HTTP/2 as that takes |
 
@@ -13,6 +14,7 @@ mod authority;
 mod blocks;
 mod frames;
 mod guarded;
+mod identity;
 mod listeners;
 mod members;
 mod pings;
@@ -20,6 +22,7 @@ mod port;
 mod socket;
 
 pub(crate) use guarded::{Calls, Guarded, OpenCall, is_misplaced_handshake};
+pub(crate) use identity::PeerIdentity;
 pub(crate) use listeners::{ListenError, Listeners, announce};
 #[cfg(test)]
 pub(crate) use port::Security;

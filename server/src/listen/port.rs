@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::identity::PeerIdentity;
 use super::socket::{Socket, Stream};
 use crate::connection::{Entry, Role};
 use crate::tls::{H2, ServerTls};
@@ -27,6 +28,7 @@ pub(crate) struct Opened {
     pub(crate) stream: Stream,
     pub(crate) entry: Entry,
     pub(crate) versions: Versions,
+    pub(crate) identity: Arc<PeerIdentity>,
 }
 
 /// The versions of HTTP that a connection may speak.
@@ -40,6 +42,7 @@ pub(crate) enum Versions {
 impl Port {
     /// Makes a stream of `socket`.
     pub(crate) async fn open(&self, mut socket: Socket) -> io::Result<Opened> {
+        let address = socket.remote;
         let tls = match &self.security {
             Security::Plain => None,
             Security::Tls(tls) => Some(tls),
@@ -62,6 +65,10 @@ impl Port {
                     Role::ClientGrpc => Versions::Http2,
                     Role::ClientHttp => Versions::Http1,
                 },
+                identity: Arc::new(PeerIdentity {
+                    common_name: None,
+                    address,
+                }),
             });
         };
         let stream = tls.accept(socket).await?;
@@ -73,10 +80,12 @@ impl Port {
             }
             _ => Versions::Http1,
         };
+        let common_name = tls.user_of(stream.get_ref().1);
         Ok(Opened {
             stream: Stream::Tls(Box::new(stream.into())),
             entry,
             versions,
+            identity: Arc::new(PeerIdentity { common_name, address }),
         })
     }
 }

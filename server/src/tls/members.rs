@@ -145,9 +145,10 @@ impl Demands {
     }
 }
 
+/// Of several the last counts, as in Go.
 pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let name = certificate.subject().iter_common_name().next()?;
+    let name = certificate.subject().iter_common_name().last()?;
     name.as_str().ok().map(str::to_owned)
 }
 

@@ -8,7 +8,8 @@
 //!
 //! - Between members, [`members`] holds what is demanded beside that, and the side that dials.
 //!
-//! No name of a user is taken from a certificate yet. Nothing here knows what is served.
+//! With `--client-cert-auth` the common name of a client's certificate is that of a user. Nothing here knows what is
+//! served, nor what a user may do.
 
 use std::io;
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage};
-use rustls::{AlertDescription, CertificateError, ServerConfig, SupportedProtocolVersion};
+use rustls::{AlertDescription, CertificateError, ServerConfig, ServerConnection, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
@@ -70,6 +71,8 @@ pub(crate) struct ServerTls {
     without_alpn: Arc<ServerConfig>,
     under_way: Semaphore,
     demands: Demands,
+    /// Verified certificates name users.
+    names_users: bool,
 }
 
 impl TlsError {
@@ -120,6 +123,8 @@ impl ServerTls {
             without_alpn,
             under_way: Semaphore::new(HANDSHAKES_MAX),
             demands: Demands::of(settings),
+            // Not where a CA alone has clients verified: so it is in etcd.
+            names_users: settings.client_cert_auth,
         })
     }
 
@@ -150,6 +155,12 @@ impl ServerTls {
             self.demands.judge(leaf, address).await?;
         }
         Ok(stream)
+    }
+
+    /// The user that the certificate of a client names, if it has shown one and such names are those of users.
+    pub(crate) fn user_of(&self, connection: &ServerConnection) -> Option<Arc<str>> {
+        let shown = connection.peer_certificates().filter(|_| self.names_users)?;
+        members::common_name(shown.first()?).map(Arc::from)
     }
 
     async fn handshake<S>(
