@@ -21,6 +21,7 @@ use crate::metrics::HealthCounts;
 use crate::peer::discover::{self, DiscoverError};
 use crate::peer::{Home, Identity, Peers, Protocols, accept};
 use crate::placement::Placement;
+use crate::private;
 use crate::shutdown::{self, Signals};
 use crate::tls::Connector;
 
@@ -56,6 +57,7 @@ pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
 async fn start(settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::catch().map_err(Failure::Runtime)?;
     announce(&settings);
+    private::warn_of_open_directory(&settings.store.data_dir);
     let listeners = Listeners::bind(&settings)?;
     let peers = Peers::new(
         settings.connection.message_bytes_max,

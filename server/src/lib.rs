@@ -18,6 +18,7 @@
 //! | `ctl` | the everyday commands of etcdctl |
 //! | `offline` | `taffrail debug` and `taffrail snapshot`: data folders and backups without a running member |
 //! | `demo` | a whole cluster on one machine |
+//! | `private` | the modes of the files that are written |
 //! | `tcp_proxy` | `taffrail gateway`: forwards TCP connections to the members of a cluster |
 //!
 //! No behaviour of a store lives here: checks, order and errors of requests are the store's.
@@ -44,6 +45,7 @@ mod metrics;
 mod offline;
 mod peer;
 mod placement;
+mod private;
 mod shutdown;
 mod tcp_proxy;
 mod tls;
@@ -51,6 +53,7 @@ mod tls;
 /// Runs the program named by `args` (the first is the program's own name) to its exit code.
 #[must_use]
 pub fn run(args: &[String]) -> ExitCode {
+    private::keep_files_private();
     let env: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();

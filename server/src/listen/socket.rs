@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsStream;
 
 use crate::config::Address;
-use crate::tls;
+use crate::{private, tls};
 
 /// A bound socket.
 pub(crate) enum Listening {
@@ -41,8 +41,10 @@ impl Listening {
             Address::Tcp(address) => bind_tcp(*address).map(Listening::Tcp),
             Address::Unix(path) => {
                 remove_stale(path)?;
+                let listener = UnixListener::bind(path)?;
+                private::open_to_others(path)?;
                 Ok(Listening::Unix(UnixFile {
-                    listener: UnixListener::bind(path)?,
+                    listener,
                     path: path.clone(),
                 }))
             }

@@ -17,6 +17,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use super::load::{Load, Loaded, Meta, Pass};
 use super::reclaim;
 use super::sled::{FirstFlush, SledBackend, read_all, sync};
 use super::{Backend, BackendError, Table};
+use crate::env::Disk as _;
 use crate::env::real::RealDisk;
 
 /// What [`open_guarded`] found.
@@ -77,7 +79,7 @@ pub fn is_guarded() -> bool {
 /// Opens the working copy in `dir` (created where it is missing) and reads all of it: `visit` gets every change.
 /// A copy that fails in any way is set aside and a fresh one opened.
 pub fn open_guarded(dir: &Path, visit: &mut dyn FnMut(Load)) -> Result<Opened, BackendError> {
-    fs::create_dir_all(dir).map_err(disk("create the directory"))?;
+    RealDisk.create_dir(dir).map_err(disk("create the directory"))?;
     reclaim::settle(&RealDisk, &dir.join(WORKING)).map_err(disk("settle a switch of directories"))?;
     remove_outdated(dir).map_err(disk("remove an outdated directory"))?;
     let write = |marker: Marker| match marker.write(dir) {
@@ -357,7 +359,12 @@ impl Marker {
             u8::from(filled)
         );
         let fresh = dir.join(MARKER_FRESH);
-        let mut file = fs::File::create(&fresh)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(MARKER_MODE)
+            .open(&fresh)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&fresh, dir.join(MARKER))?;
@@ -387,6 +394,8 @@ const OUTDATED: &str = "sled.outdated";
 const ASIDE_PREFIX: &str = "sled.damaged-";
 const MARKER: &str = "sled.marker";
 const MARKER_FRESH: &str = "sled.marker.new";
+/// For its own user.
+const MARKER_MODE: u32 = 0o600;
 /// The name sled gives its threads; those of the pool it shares have none.
 const SLED_THREAD: &str = "sled_flusher";
 

@@ -1,7 +1,8 @@
 //! Setting the data of a member aside: renamed, never deleted, so that whatever can still be read from them is there.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::bootstrap::Folders;
@@ -38,7 +39,7 @@ pub fn set_aside(settings: &Settings) -> Result<Vec<PathBuf>, OpenError> {
 
 /// Moves the files of a folder into a new one inside it.
 fn empty_into(dir: &Path, to: &Path) -> io::Result<PathBuf> {
-    fs::create_dir(to)?;
+    DirBuilder::new().mode(ASIDE_MODE).create(to)?;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.metadata()?.is_file() {
@@ -67,5 +68,7 @@ fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// For its own user.
+const ASIDE_MODE: u32 = 0o700;
 /// Whoever has lost so many disks has another problem.
 const ASIDES_MAX: u32 = 16;

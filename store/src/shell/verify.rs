@@ -350,7 +350,8 @@ fn inspect_copy(
         ));
     }
     let copy = Copy(scratch.join(format!("taffrail-check-{}", std::process::id())));
-    fs::create_dir_all(&copy.0)?;
+    // As private as what is copied, in a folder that may be everybody's.
+    RealDisk.create_dir(&copy.0)?;
     for (path, _) in files {
         let below = path.strip_prefix(sled).map_err(io::Error::other)?;
         let to = copy.0.join(below);
