@@ -137,6 +137,71 @@ pub enum RequestError {
     /// RangeStream with a revision filter.
     #[error("RangeStream does not support revision filters")]
     StreamFilterUnsupported,
+    /// What users, roles and permissions do not allow.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+}
+
+/// What is wrong with a request in the eyes of users, roles and permissions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AuthError {
+    /// Auth is to be enabled, and there is no user `root`.
+    #[error("root user does not exist")]
+    RootUserNotExist,
+    /// Auth is to be enabled, and the user `root` does not hold the role `root`.
+    #[error("root user does not have root role")]
+    RootRoleNotExist,
+    /// A user to be added has the name of one that is there.
+    #[error("user name already exists")]
+    UserExists,
+    /// A user without a name; or a call without an identity while auth is on.
+    #[error("user name is empty")]
+    UserEmpty,
+    /// No such user.
+    #[error("user name not found")]
+    UserNotFound,
+    /// A role to be added has the name of one that is there.
+    #[error("role name already exists")]
+    RoleExists,
+    /// No such role.
+    #[error("role name not found")]
+    RoleNotFound,
+    /// A role without a name.
+    #[error("role name is empty")]
+    RoleEmpty,
+    /// No such user, or not its password.
+    #[error("authentication failed, invalid user ID or password")]
+    AuthFailed,
+    /// A password for a user that has none, or a hash that is none.
+    #[error("authentication failed, password was given for no password user")]
+    NoPasswordUser,
+    /// A password that was not hashed: it has no place in the log.
+    #[error("passwords are replicated as hashes only")]
+    PasswordInClear,
+    /// A grant without a permission.
+    #[error("permission not given")]
+    PermissionNotGiven,
+    /// The caller may not do this.
+    #[error("permission denied")]
+    PermissionDenied,
+    /// A role to be taken from a user that does not hold it.
+    #[error("role is not granted to the user")]
+    RoleNotGranted,
+    /// A permission to be taken from a role that does not have it.
+    #[error("permission is not granted to the role")]
+    PermissionNotGranted,
+    /// A login while auth is off.
+    #[error("authentication is not enabled")]
+    AuthNotEnabled,
+    /// A token that is unknown, expired or malformed.
+    #[error("invalid auth token")]
+    InvalidAuthToken,
+    /// What would leave the cluster without its administrator, or a permission over no range.
+    #[error("invalid auth management")]
+    InvalidAuthManagement,
+    /// The caller was authenticated by an older state of users and roles.
+    #[error("revision of auth store is old")]
+    AuthOldRevision,
 }
 
 /// Why a member could not serve a request that may be right; the caller may retry.
@@ -183,4 +248,10 @@ pub enum Error {
     /// The member cannot serve it now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl From<AuthError> for Error {
+    fn from(error: AuthError) -> Self {
+        Error::Request(RequestError::Auth(error))
+    }
 }

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | 5 | [`shell`]: threads, channels, locks, the public async handle [`Store`] |
 //! | 4 | [`consensus`] what is agreed, [`apply`] what it means, [`watch`] who hears of it |
-//! | 3 | [`mvcc`] history of keys, [`lease`] time-limited ownership, [`membership`], [`alarm`] |
+//! | 3 | [`mvcc`] history of keys, [`lease`] time-limited ownership, [`membership`], [`alarm`], [`auth`] |
 //! | 2 | [`wal`] the durable log, [`backend`] the durable working copy of the state |
 //! | 1 | [`env`](mod@env) clock, disk, entropy |
 //! | 0 | [`types`], [`error`] the words |
@@ -17,6 +17,7 @@
 
 pub mod alarm;
 pub mod apply;
+pub mod auth;
 pub mod backend;
 pub mod consensus;
 pub mod env;

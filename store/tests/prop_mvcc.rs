@@ -24,7 +24,7 @@ use proto::etcdserverpb::{
 };
 use proto::mvccpb::KeyValue;
 use store::apply::{
-    Applied, CommittedEntry, Response, State, check_delete, check_put, check_txn, is_read_only,
+    Applied, CommittedEntry, Response, State, StateParts, check_delete, check_put, check_txn, is_read_only,
 };
 use store::error::RequestError;
 use store::lease::Lessor;
@@ -244,7 +244,16 @@ impl World {
         assert_eq!(lessor, self.state.lessor);
         let old = std::mem::take(&mut self.state);
         let applied = (old.applied(), old.term());
-        self.state = State::restore(mvcc, lessor, old.membership, old.alarms, applied);
+        self.state = State::restore(
+            StateParts {
+                mvcc,
+                lessor,
+                membership: old.membership,
+                alarms: old.alarms,
+                auth: old.auth,
+            },
+            applied,
+        );
     }
 
     fn hash(&mut self, revision: i64) {

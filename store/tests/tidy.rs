@@ -16,6 +16,7 @@ const ROWS: &[(&str, u32)] = &[
     ("lease", 3),
     ("membership", 3),
     ("alarm", 3),
+    ("auth", 3),
     ("wal", 2),
     ("backend", 2),
     ("env", 1),

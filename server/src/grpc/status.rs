@@ -4,7 +4,7 @@
 //! not: "too many requests" leaves etcd as Unknown, and a proposal without leader ends in a bare
 //! `context deadline exceeded`.
 
-use store::error::{Error, RequestError, Unavailable};
+use store::error::{AuthError, Error, RequestError, Unavailable};
 use tonic::{Code, Status};
 
 use crate::backup;
@@ -110,6 +110,47 @@ fn of_request(error: &RequestError) -> (Code, &'static str) {
             Code::Unimplemented,
             "RangeStream does not support revision filters",
         ),
+        RequestError::Auth(error) => of_auth(*error),
+    }
+}
+
+/// Users, roles and permissions.
+fn of_auth(error: AuthError) -> (Code, &'static str) {
+    use Code::{FailedPrecondition, InvalidArgument};
+    match error {
+        AuthError::RootUserNotExist => (FailedPrecondition, "etcdserver: root user does not exist"),
+        AuthError::RootRoleNotExist => (
+            FailedPrecondition,
+            "etcdserver: root user does not have root role",
+        ),
+        AuthError::UserExists => (FailedPrecondition, "etcdserver: user name already exists"),
+        AuthError::UserEmpty => (InvalidArgument, "etcdserver: user name is empty"),
+        AuthError::UserNotFound => (FailedPrecondition, "etcdserver: user name not found"),
+        AuthError::RoleExists => (FailedPrecondition, "etcdserver: role name already exists"),
+        AuthError::RoleNotFound => (FailedPrecondition, "etcdserver: role name not found"),
+        AuthError::RoleEmpty => (InvalidArgument, "etcdserver: role name is empty"),
+        AuthError::AuthFailed => (
+            InvalidArgument,
+            "etcdserver: authentication failed, invalid user ID or password",
+        ),
+        // Not among the errors that etcd translates.
+        AuthError::NoPasswordUser => (
+            Code::Unknown,
+            "auth: authentication failed, password was given for no password user",
+        ),
+        // The server hashes every password before it calls the store.
+        AuthError::PasswordInClear => (Code::Internal, "etcdserver: password is not hashed"),
+        AuthError::PermissionNotGiven => (InvalidArgument, "etcdserver: permission not given"),
+        AuthError::PermissionDenied => (Code::PermissionDenied, "etcdserver: permission denied"),
+        AuthError::RoleNotGranted => (FailedPrecondition, "etcdserver: role is not granted to the user"),
+        AuthError::PermissionNotGranted => (
+            FailedPrecondition,
+            "etcdserver: permission is not granted to the role",
+        ),
+        AuthError::AuthNotEnabled => (FailedPrecondition, "etcdserver: authentication is not enabled"),
+        AuthError::InvalidAuthToken => (Code::Unauthenticated, "etcdserver: invalid auth token"),
+        AuthError::InvalidAuthManagement => (InvalidArgument, "etcdserver: invalid auth management"),
+        AuthError::AuthOldRevision => (InvalidArgument, "etcdserver: revision of auth store is old"),
     }
 }
 

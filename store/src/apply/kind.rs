@@ -19,13 +19,30 @@ pub enum RequestKind {
     ClusterVersionSet,
     ClusterMemberAttrSet,
     DowngradeInfoSet,
+    AuthEnable,
+    AuthDisable,
+    AuthStatus,
+    Authenticate,
+    AuthUserAdd,
+    AuthUserDelete,
+    AuthUserGet,
+    AuthUserChangePassword,
+    AuthUserGrantRole,
+    AuthUserRevokeRole,
+    AuthUserList,
+    AuthRoleAdd,
+    AuthRoleDelete,
+    AuthRoleGet,
+    AuthRoleList,
+    AuthRoleGrantPermission,
+    AuthRoleRevokePermission,
     /// Anything else.
     Unknown,
 }
 
 impl RequestKind {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [RequestKind; 14] = [
+    pub const ALL: [RequestKind; 31] = [
         RequestKind::Range,
         RequestKind::ReadonlyTxn,
         RequestKind::Put,
@@ -39,6 +56,23 @@ impl RequestKind {
         RequestKind::ClusterVersionSet,
         RequestKind::ClusterMemberAttrSet,
         RequestKind::DowngradeInfoSet,
+        RequestKind::AuthEnable,
+        RequestKind::AuthDisable,
+        RequestKind::AuthStatus,
+        RequestKind::Authenticate,
+        RequestKind::AuthUserAdd,
+        RequestKind::AuthUserDelete,
+        RequestKind::AuthUserGet,
+        RequestKind::AuthUserChangePassword,
+        RequestKind::AuthUserGrantRole,
+        RequestKind::AuthUserRevokeRole,
+        RequestKind::AuthUserList,
+        RequestKind::AuthRoleAdd,
+        RequestKind::AuthRoleDelete,
+        RequestKind::AuthRoleGet,
+        RequestKind::AuthRoleList,
+        RequestKind::AuthRoleGrantPermission,
+        RequestKind::AuthRoleRevokePermission,
         RequestKind::Unknown,
     ];
 
@@ -68,6 +102,46 @@ impl RequestKind {
             ),
         ];
         let found = kinds.into_iter().find(|(is, _)| *is);
+        found.map_or_else(|| RequestKind::of_auth(request), |(_, kind)| kind)
+    }
+
+    /// The kind of a request about auth.
+    fn of_auth(request: &InternalRaftRequest) -> RequestKind {
+        let kinds = [
+            (request.auth_enable.is_some(), RequestKind::AuthEnable),
+            (request.auth_disable.is_some(), RequestKind::AuthDisable),
+            (request.auth_status.is_some(), RequestKind::AuthStatus),
+            (request.authenticate.is_some(), RequestKind::Authenticate),
+            (request.auth_user_add.is_some(), RequestKind::AuthUserAdd),
+            (request.auth_user_delete.is_some(), RequestKind::AuthUserDelete),
+            (request.auth_user_get.is_some(), RequestKind::AuthUserGet),
+            (
+                request.auth_user_change_password.is_some(),
+                RequestKind::AuthUserChangePassword,
+            ),
+            (
+                request.auth_user_grant_role.is_some(),
+                RequestKind::AuthUserGrantRole,
+            ),
+            (
+                request.auth_user_revoke_role.is_some(),
+                RequestKind::AuthUserRevokeRole,
+            ),
+            (request.auth_user_list.is_some(), RequestKind::AuthUserList),
+            (request.auth_role_add.is_some(), RequestKind::AuthRoleAdd),
+            (request.auth_role_delete.is_some(), RequestKind::AuthRoleDelete),
+            (request.auth_role_get.is_some(), RequestKind::AuthRoleGet),
+            (request.auth_role_list.is_some(), RequestKind::AuthRoleList),
+            (
+                request.auth_role_grant_permission.is_some(),
+                RequestKind::AuthRoleGrantPermission,
+            ),
+            (
+                request.auth_role_revoke_permission.is_some(),
+                RequestKind::AuthRoleRevokePermission,
+            ),
+        ];
+        let found = kinds.into_iter().find(|(is, _)| *is);
         found.map_or(RequestKind::Unknown, |(_, kind)| kind)
     }
 
@@ -88,6 +162,23 @@ impl RequestKind {
             RequestKind::ClusterVersionSet => "ClusterVersionSet",
             RequestKind::ClusterMemberAttrSet => "ClusterMemberAttrSet",
             RequestKind::DowngradeInfoSet => "DowngradeInfoSet",
+            RequestKind::AuthEnable => "AuthEnable",
+            RequestKind::AuthDisable => "AuthDisable",
+            RequestKind::AuthStatus => "AuthStatus",
+            RequestKind::Authenticate => "Authenticate",
+            RequestKind::AuthUserAdd => "AuthUserAdd",
+            RequestKind::AuthUserDelete => "AuthUserDelete",
+            RequestKind::AuthUserGet => "AuthUserGet",
+            RequestKind::AuthUserChangePassword => "AuthUserChangePassword",
+            RequestKind::AuthUserGrantRole => "AuthUserGrantRole",
+            RequestKind::AuthUserRevokeRole => "AuthUserRevokeRole",
+            RequestKind::AuthUserList => "AuthUserList",
+            RequestKind::AuthRoleAdd => "AuthRoleAdd",
+            RequestKind::AuthRoleDelete => "AuthRoleDelete",
+            RequestKind::AuthRoleGet => "AuthRoleGet",
+            RequestKind::AuthRoleList => "AuthRoleList",
+            RequestKind::AuthRoleGrantPermission => "AuthRoleGrantPermission",
+            RequestKind::AuthRoleRevokePermission => "AuthRoleRevokePermission",
             RequestKind::Unknown => "Unknown",
         }
     }

@@ -7,12 +7,14 @@
 //! An entry passes the gates (`gate.rs`), then its kind's file. Failing is part of the result, the same everywhere,
 //! and leaves the state as it was. An entry that cannot be read is no such result: the member stops.
 
+mod auth;
 mod check;
 mod cluster;
 mod gate;
 mod kind;
 mod kv;
 mod lease;
+mod needs;
 mod plan;
 mod txn;
 
@@ -23,14 +25,17 @@ use proto::etcdserverpb::{
     LeaseRevokeResponse, PutResponse, ResponseHeader, TxnRequest,
 };
 
+pub use auth::{AuthResponse, Authenticated};
 pub use check::{
     check_delete, check_put, check_range, check_txn, cost_of_delete, cost_of_grant, cost_of_put, cost_of_txn,
     is_read_only, is_serializable,
 };
 pub use kind::RequestKind;
+pub use needs::{Request, needs};
 pub use plan::TxnPlan;
 
 use crate::alarm::Alarms;
+use crate::auth::{AuthEvent, AuthState};
 use crate::error::RequestError;
 use crate::lease::Lessor;
 use crate::membership::{Member, Membership, What};
@@ -48,8 +53,21 @@ pub struct State {
     pub membership: Membership,
     /// The alarms raised.
     pub alarms: Alarms,
+    /// Users, roles and permissions.
+    pub auth: AuthState,
     applied: Index,
     term: Term,
+}
+
+/// What a state is made of, for one that is read back.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "as in `State`")]
+pub struct StateParts {
+    pub mvcc: Mvcc,
+    pub lessor: Lessor,
+    pub membership: Membership,
+    pub alarms: Alarms,
+    pub auth: AuthState,
 }
 
 /// An entry of the log that a quorum holds.
@@ -82,6 +100,8 @@ pub struct Applied {
     pub kind: Option<RequestKind>,
     /// What became of a membership change; `None` for anything else.
     pub change: Option<Changed>,
+    /// What it did that concerns whoever keeps tokens; seldom anything.
+    pub auth: Option<Box<AuthEvent>>,
     /// What it did, for the metrics.
     pub tally: Tally,
 }
@@ -103,6 +123,8 @@ pub enum Response {
     LeaseRevoke(LeaseRevokeResponse),
     /// To an alarm request.
     Alarm(AlarmResponse),
+    /// To a request about auth.
+    Auth(AuthResponse),
     /// To a membership change: the members after it.
     Members(Vec<Member>),
     /// To what nobody waits for an answer of.
@@ -148,6 +170,7 @@ struct Outcome {
     response: Response,
     committed: Option<SharedRevision>,
     leases: Vec<LeaseEvent>,
+    auth: Option<Box<AuthEvent>>,
     tally: Tally,
 }
 
@@ -163,18 +186,13 @@ impl State {
 
     /// A state read back, as it was after entry `applied` of term `term`.
     #[must_use]
-    pub fn restore(
-        mvcc: Mvcc,
-        lessor: Lessor,
-        membership: Membership,
-        alarms: Alarms,
-        applied: (Index, Term),
-    ) -> Self {
+    pub fn restore(parts: StateParts, applied: (Index, Term)) -> Self {
         State {
-            mvcc,
-            lessor,
-            membership,
-            alarms,
+            mvcc: parts.mvcc,
+            lessor: parts.lessor,
+            membership: parts.membership,
+            alarms: parts.alarms,
+            auth: parts.auth,
             applied: applied.0,
             term: applied.1,
         }
@@ -236,6 +254,7 @@ impl State {
 
     fn dispatch(&mut self, request: InternalRaftRequest, entry_len: usize) -> Result<Outcome, RequestError> {
         gate::check(&self.alarms, &request)?;
+        self.judge_entry(&request)?;
         if let Some(put) = request.put {
             return self.put(put, entry_len);
         }
@@ -266,7 +285,7 @@ impl State {
         if let Some(attributes) = request.cluster_member_attr_set {
             return Ok(self.cluster_member_attr_set(*attributes));
         }
-        Ok(Outcome::nothing())
+        self.auth_request(request)
     }
 
     /// A header as this state fills it.
@@ -296,6 +315,7 @@ impl Applied {
             leases: rest.leases,
             kind,
             change: None,
+            auth: rest.auth,
             tally: rest.tally,
         }
     }
@@ -311,6 +331,7 @@ impl Outcome {
             response,
             committed: None,
             leases: Vec::new(),
+            auth: None,
             tally: Tally::default(),
         }
     }

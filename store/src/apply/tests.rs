@@ -500,7 +500,30 @@ fn show(response: Response) -> Vec<String> {
                 .collect();
             vec![format!("alarms {list:?} at {}", revision(alarm.header))]
         }
+        Response::Auth(auth) => show_auth(&auth),
         Response::Members(_) | Response::None => vec!["done".to_owned()],
+    }
+}
+
+fn show_auth(response: &AuthResponse) -> Vec<String> {
+    let permission = |p: &proto::authpb::Permission| {
+        let (key, end) = (p.key.escape_ascii(), p.range_end.escape_ascii());
+        format!("{} {key} to '{end}'", p.perm_type)
+    };
+    match response {
+        AuthResponse::Changed(header) => vec![format!("changed at {}", revision(*header))],
+        AuthResponse::Status(status) => vec![format!(
+            "enabled {}, auth revision {}",
+            status.enabled, status.auth_revision
+        )],
+        AuthResponse::UserGet(user) => vec![format!("roles {:?}", user.roles)],
+        AuthResponse::UserList(list) => vec![format!("users {:?}", list.users)],
+        AuthResponse::RoleGet(role) => role.perm.iter().map(permission).collect(),
+        AuthResponse::RoleList(list) => vec![format!("roles {:?}", list.roles)],
+        AuthResponse::Authenticated(done) => vec![format!(
+            "token of entry {}, auth revision {}",
+            done.index, done.revision
+        )],
     }
 }
 

@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
 use super::actors::{CheckpointWriter, LogWriter};
+use super::auth::SharedAuth;
 use super::driver::Driver;
 use super::force;
 use super::founding;
@@ -484,6 +485,7 @@ pub(super) fn assemble(
             revisions: store.revisions(),
         })),
         installs: AtomicU64::new(0),
+        auth: SharedAuth::new(&state.auth),
         state: RwLock::new(state),
         settings,
         clock,

@@ -6,9 +6,10 @@ use tokio::sync::oneshot;
 
 use super::shared::Pin;
 use crate::apply::Response;
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::membership::What;
-use crate::types::{LeaseId, MemberId};
+use crate::types::{Index, LeaseId, MemberId};
 use crate::watch::{Sink, StreamId};
 
 /// Where an answer goes. A dropped receiver is a caller that has gone: its answer is thrown away.
@@ -71,6 +72,8 @@ pub(super) enum Command {
         /// The caller.
         answer: Answer<()>,
     },
+    /// Answered when this member has applied the entry of an index that is committed.
+    AwaitApplied(Index, Answer<()>),
     /// Something for the watch hub.
     Watch(WatchCommand),
     /// Answered when no compaction is at work and what it removed is checkpointed.
@@ -83,8 +86,10 @@ pub(super) enum Command {
 pub(super) enum WatchCommand {
     /// A new stream and where its answers go.
     Open(StreamId, Box<dyn Sink>),
-    /// A new watcher.
-    Create(StreamId, WatchCreateRequest),
+    /// A new watcher, for whom.
+    Create(StreamId, WatchCreateRequest, Caller),
+    /// In place of a new watcher the reason why there is none.
+    Refuse(StreamId, String),
     /// The end of a watcher.
     Cancel(StreamId, i64),
     /// A request for progress.

@@ -1,6 +1,7 @@
 //! Whether the cluster could go back to an older version. It is judged as etcd does; doing it is not supported.
 
 use super::handle::Store;
+use crate::apply::Request;
 use crate::error::{Error, RequestError};
 
 impl Store {
@@ -10,6 +11,7 @@ impl Store {
     /// # Errors
     /// `DowngradeFormat`, `ClusterVersionUnknown`, `DowngradeTarget`; those of a linearizable read.
     pub async fn validate_downgrade(&self, target: &str) -> Result<String, Error> {
+        self.permit(Request::Maintenance)?;
         let target = requested_version(target).ok_or(RequestError::DowngradeFormat)?;
         let (major, minor) = self.decided_version()?;
         // Another member may know of a newer decision.
@@ -34,6 +36,7 @@ impl Store {
     /// # Errors
     /// `ClusterVersionUnknown`.
     pub fn cancel_downgrade(&self) -> Result<String, Error> {
+        self.permit(Request::Maintenance)?;
         let (major, minor) = self.decided_version()?;
         Ok(format!("{major}.{minor}"))
     }

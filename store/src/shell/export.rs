@@ -15,7 +15,7 @@ use super::handle::Store;
 use super::history::{Walk, Walked};
 use super::reads::fatal;
 use super::shared::{Pin, Shared};
-use crate::apply::State;
+use crate::apply::{Request, State};
 use crate::backend::RevisionStore;
 use crate::error::{Error, Unavailable};
 use crate::membership::Member;
@@ -78,6 +78,7 @@ impl Store {
     /// # Errors
     /// `Stopped`; `LeaderChanged` or `Timeout` while a snapshot from the leader is being put in place.
     pub async fn export(&self) -> Result<Export, Error> {
+        self.permit(Request::Maintenance)?;
         let shared = &self.shared;
         let (content, pin) = {
             let state = shared.state.read();

@@ -26,9 +26,10 @@ use super::slow::TimedCall;
 use super::status::{self, Status};
 use super::streams::{self, WatchRequests, WatchResponses};
 use crate::apply::{
-    RequestKind, Response, check_delete, check_put, check_range, check_txn, cost_of_put, cost_of_txn,
-    is_read_only, is_serializable,
+    Request, RequestKind, Response, check_delete, check_put, check_range, check_txn, cost_of_put,
+    cost_of_txn, is_read_only, is_serializable,
 };
+use crate::auth::Caller;
 use crate::env::{NoPeers, Transport};
 use crate::error::{Error, RequestError, Unavailable};
 use crate::types::{ClusterId, MemberId};
@@ -38,6 +39,8 @@ use crate::types::{ClusterId, MemberId};
 #[derive(Clone)]
 pub struct Store {
     pub(super) shared: Arc<Shared>,
+    /// Who calls by it: whoever opened it, until told otherwise by [`Store::acting_as`].
+    pub(super) caller: Caller,
 }
 
 impl Store {
@@ -54,9 +57,14 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub async fn open_with(settings: Settings, transport: Arc<dyn Transport>) -> Result<Store, OpenError> {
-        bootstrap::open(settings, transport)
-            .await
-            .map(|shared| Store { shared })
+        bootstrap::open(settings, transport).await.map(Store::of)
+    }
+
+    pub(super) fn of(shared: Arc<Shared>) -> Self {
+        Store {
+            shared,
+            caller: Caller::Trusted,
+        }
     }
 
     /// Takes in a message that another member's [`Transport`] sent. Never waits: `false` says that it was dropped.
@@ -89,7 +97,7 @@ impl Store {
             if !request.serializable {
                 self.read_index().await?;
             }
-            reads::range(&self.shared, &request).await
+            reads::range(&self.shared, &self.caller, &request).await
         };
         let result = result.await;
         call.ended_range(&request, &result);
@@ -155,7 +163,7 @@ impl Store {
                 if !is_serializable(&request) {
                     self.read_index().await?;
                 }
-                reads::read_txn(&self.shared, &request).await
+                reads::read_txn(&self.shared, &self.caller, &request).await
             };
             let result = result.await;
             call.ended_read_txn(&request, &result);
@@ -200,6 +208,7 @@ impl Store {
     /// # Errors
     /// `Stopped`.
     pub async fn defragment(&self) -> Result<(), Error> {
+        self.permit(Request::Maintenance)?;
         self.ask(Command::AwaitCompaction).await
     }
 
@@ -208,7 +217,7 @@ impl Store {
     /// # Errors
     /// `Stopped`.
     pub async fn watch(&self) -> Result<(WatchRequests, WatchResponses), Error> {
-        Ok(streams::open(&self.shared).await?)
+        Ok(streams::open(&self.shared, &self.caller).await?)
     }
 
     /// Lists, raises or clears alarms.
@@ -216,6 +225,10 @@ impl Store {
     /// # Errors
     /// `UnknownAlarmAction`.
     pub async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
+        self.permit(match request.action() {
+            AlarmAction::Get => Request::AlarmList,
+            _ => Request::AlarmChange,
+        })?;
         if AlarmAction::try_from(request.action).is_err() {
             return Err(RequestError::UnknownAlarmAction {
                 action: request.action,
@@ -240,6 +253,7 @@ impl Store {
     /// # Errors
     /// `NotLeader`, `BadLeaderTransferee`, `LeaderTransferTimeout`.
     pub async fn move_leader(&self, target: MemberId) -> Result<(), Error> {
+        self.permit(Request::Maintenance)?;
         self.ask(|answer| Command::MoveLeader { target, answer }).await
     }
 
@@ -248,6 +262,7 @@ impl Store {
     /// # Errors
     /// `Compacted`, `FutureRevision`.
     pub async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
+        self.permit(Request::Maintenance)?;
         history::hash_kv(&self.shared, revision).await
     }
 
@@ -330,6 +345,7 @@ impl Store {
         if shared.stopping.load(Ordering::Relaxed) {
             return Err(Unavailable::Stopped.into());
         }
+        self.sign(&mut request)?;
         self.back_pressure().await?;
         let call = TimedCall::begin(shared, RequestKind::of(&request));
         let counter = shared.counter.fetch_add(1, Ordering::Relaxed);

@@ -25,6 +25,7 @@ use super::open_error::OpenError;
 use super::recovery::{emptied, import};
 use super::shared::{History, Offload, Shared, Stored};
 use crate::apply::State;
+use crate::auth::AuthEvent;
 use crate::backend::StateStore;
 use crate::types::Index;
 use crate::wal::snapshot::{SnapshotReader, remove_older_than};
@@ -52,6 +53,8 @@ pub(super) fn install(shared: &Arc<Shared>, maintenance: &mut Maintenance, mut s
                 *history = History::Replacing(Vec::new());
             }
         });
+        shared.auth.publish(&place.auth);
+        shared.auth.tell(&AuthEvent::Replaced);
         published.revision.store(place.mvcc.current(), Ordering::Relaxed);
         published.applied.store(index.0, Ordering::Relaxed);
     }

@@ -7,9 +7,10 @@ use proto::etcdserverpb::{
     LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 
+use super::auth::Judged;
 use super::command::{Command, LeaseQuestion};
 use super::handle::{Store, unexpected};
-use crate::apply::{Response, cost_of_grant};
+use crate::apply::{Request, Response, cost_of_grant};
 use crate::error::Error;
 use crate::types::LeaseId;
 
@@ -20,6 +21,7 @@ impl Store {
     /// `LeaseExists`, `LeaseTtlTooLarge`, `NoSpace`.
     pub async fn lease_grant(&self, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
         self.check_space(cost_of_grant()).await?;
+        self.permit(Request::LeaseGrant)?;
         // A TTL that is too large is refused where it is applied, behind the alarms, which come first.
         request.ttl = request.ttl.max(self.shared.settings.lease_ttl_min_s());
         while request.id == 0 {
@@ -43,6 +45,7 @@ impl Store {
     /// # Errors
     /// `LeaseNotFound`.
     pub async fn lease_revoke(&self, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Error> {
+        self.permit(Request::Authenticated)?;
         let request = InternalRaftRequest {
             lease_revoke: Some(request),
             ..Default::default()
@@ -61,6 +64,7 @@ impl Store {
     /// # Errors
     /// `NoLeader`, `Timeout`.
     pub async fn lease_keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Error> {
+        self.permit(Request::LeaseKeepAlive(LeaseId(id)))?;
         // The header tells of the state before the renewal, as etcd's does.
         let header = self
             .shared
@@ -88,7 +92,9 @@ impl Store {
         &self,
         request: LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveResponse, Error> {
-        let lease = LeaseId(request.id);
+        let (lease, keys) = (LeaseId(request.id), request.keys);
+        let asked = Request::LeaseTimeToLive { lease, keys };
+        self.permit(asked)?;
         let question = LeaseQuestion::TimeToLive;
         let ttl = self
             .ask(|answer| Command::Lease {
@@ -98,6 +104,8 @@ impl Store {
             })
             .await?;
         let state = self.shared.state.read();
+        // Keys may have come to it meanwhile.
+        Judged::of(&state, &self.caller, asked)?;
         let header = Some(self.shared.header(state.mvcc.current()));
         let Some(found) = state.lessor.lookup(lease).filter(|_| ttl >= 0) else {
             return Ok(LeaseTimeToLiveResponse {
@@ -127,6 +135,7 @@ impl Store {
     /// `Stopped`.
     pub async fn lease_leases(&self) -> Result<LeaseLeasesResponse, Error> {
         let leases = self.ask(Command::Leases).await?;
+        self.permit(Request::LeaseLeases)?;
         let header = Some(
             self.shared
                 .header(self.shared.published.revision.load(Ordering::Relaxed)),

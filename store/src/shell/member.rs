@@ -206,6 +206,10 @@ impl Member {
                 since: now,
                 goal: Goal::Read(answer),
             }),
+            Command::AwaitApplied(index, answer) => {
+                let goal = Goal::Applied(answer, index);
+                self.reads.join_at(index, Reader { since: now, goal });
+            }
             Command::Lease {
                 question,
                 lease,
@@ -425,8 +429,12 @@ impl Member {
                 };
                 let applied = state.apply(&entry);
                 watched.applied(&entry.data, &applied);
+                if let Some(event) = &applied.auth {
+                    self.shared.auth.tell(event);
+                }
                 done.push(applied);
             }
+            self.shared.auth.publish(&state.auth);
             self.shared
                 .published
                 .revision

@@ -9,7 +9,7 @@ use proto::etcdserverpb::{
 
 use super::command::Command;
 use super::handle::{Permit, Store, unexpected};
-use crate::apply::Response;
+use crate::apply::{Request, Response};
 use crate::error::{Error, RequestError, Unavailable};
 use crate::membership::{Member, What, checked_peer_urls, member_id};
 use crate::types::MemberId;
@@ -23,6 +23,7 @@ impl Store {
         if linearizable {
             self.read_index().await?;
         }
+        self.permit(Request::MemberList)?;
         let members = self
             .shared
             .state
@@ -136,6 +137,7 @@ impl Store {
 
     /// Replicates a change, and waits for it to be applied here. Returns the members after it.
     async fn change(&self, what: What) -> Result<Vec<etcdserverpb::Member>, Error> {
+        self.permit(Request::MemberChange)?;
         let shared = &self.shared;
         if shared.stopping.load(Ordering::Relaxed) {
             return Err(Unavailable::Stopped.into());

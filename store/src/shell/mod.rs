@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `handle.rs`, `leases.rs`, `members.rs`, `reads.rs`, `streams.rs`, `status.rs`, `downgrade.rs` | the handle, by kind of call |
+//! | `handle.rs`, `auth.rs`, `leases.rs`, `members.rs`, `reads.rs`, `streams.rs`, `status.rs`, `downgrade.rs` | the handle, by kind of call |
 //! | `member.rs` | consensus, applier, hub and lease deadlines composed, without threads |
 //! | `driver.rs` | the task that drives a member |
 //! | `actors.rs` | the log writer's and checkpoint writer's threads |
@@ -20,6 +20,7 @@
 
 mod actors;
 mod aside;
+mod auth;
 mod bootstrap;
 mod busy;
 mod command;

@@ -8,25 +8,32 @@ use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use proto::mvccpb::KeyValue;
 
+use super::auth::Judged;
 use super::handle::Store;
 use super::shared::{Pin, Shared};
-use crate::apply::{TxnPlan, check_range};
+use crate::apply::{Request, TxnPlan, check_range};
+use crate::auth::Caller;
 use crate::error::{Error, RequestError, Unavailable};
 use crate::mvcc::{RangePlan, RangeScan, Tally};
 use crate::types::Revision;
 
 /// Serves a range from this member's state.
-pub(super) async fn range(shared: &Arc<Shared>, request: &RangeRequest) -> Result<RangeResponse, Error> {
-    timed_scan(shared, request, Counting::All).await
+pub(super) async fn range(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    request: &RangeRequest,
+) -> Result<RangeResponse, Error> {
+    timed_scan(shared, caller, request, Counting::All).await
 }
 
 async fn timed_scan(
     shared: &Arc<Shared>,
+    caller: &Caller,
     request: &RangeRequest,
     counting: Counting,
 ) -> Result<RangeResponse, Error> {
     let began = shared.clock.now();
-    let result = scan(shared, request, counting).await;
+    let result = scan(shared, caller, request, counting).await;
     let numbers = shared.published.calls.own();
     numbers.read(Tally::of_reads(1));
     let took = shared.clock.now().since(began);
@@ -43,13 +50,15 @@ enum Counting {
 
 async fn scan(
     shared: &Arc<Shared>,
+    caller: &Caller,
     request: &RangeRequest,
     counting: Counting,
 ) -> Result<RangeResponse, Error> {
     let steps = shared.settings.limits.scan_step_keys;
-    let (mut scan, pin) = match begin(shared, request, counting, steps)? {
+    let (begun, judged) = begin(shared, caller, request, counting)?;
+    let (mut scan, pin) = match begun {
         // Most reads end here and hold nothing beyond the lock.
-        Begun::Done(plan, pin) => return finish_range(shared, plan, pin).await,
+        Begun::Done(plan, pin) => return finish_range(shared, plan, pin, judged).await,
         Begun::More(scan, pin) => (scan, pin),
     };
     loop {
@@ -63,7 +72,7 @@ async fn scan(
             scan.step(&state.mvcc, steps)
         };
         if done {
-            return finish_range(shared, scan.finish(), Some(pin)).await;
+            return finish_range(shared, scan.finish(), Some(pin), judged).await;
         }
     }
 }
@@ -76,34 +85,43 @@ enum Begun {
 
 fn begin(
     shared: &Arc<Shared>,
+    caller: &Caller,
     request: &RangeRequest,
     counting: Counting,
-    steps: usize,
-) -> Result<Begun, RequestError> {
+) -> Result<(Begun, Judged), RequestError> {
+    let steps = shared.settings.limits.scan_step_keys;
     let state = shared.state.read();
+    let judged = Judged::of(&state, caller, Request::Range(request))?;
     let mut scan = RangeScan::new(&state.mvcc, request)?;
     if counting == Counting::Nothing {
         scan = scan.uncounted();
     }
     let revision = scan.revision();
     if !scan.step(&state.mvcc, steps) {
-        return Ok(Begun::More(scan, Pin::new(shared, revision)));
+        return Ok((Begun::More(scan, Pin::new(shared, revision)), judged));
     }
     let plan = scan.finish();
     let pin = (!plan.missing().is_empty()).then(|| Pin::new(shared, revision));
-    Ok(Begun::Done(plan, pin))
+    Ok((Begun::Done(plan, pin), judged))
 }
 
 /// Serves a read-only transaction from this member's state.
-pub(super) async fn read_txn(shared: &Arc<Shared>, request: &TxnRequest) -> Result<TxnResponse, Error> {
-    let (plan, pin) = {
+pub(super) async fn read_txn(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    request: &TxnRequest,
+) -> Result<TxnResponse, Error> {
+    let (plan, pin, judged) = {
         let state = shared.state.read();
+        let judged = Judged::of(&state, caller, Request::Txn(request))?;
         let (plan, tally) = state.read_txn(request)?;
         shared.published.calls.own().read(tally);
         let pin = (!plan.missing().is_empty()).then(|| Pin::new(shared, state.mvcc.compacted()));
-        (plan, pin)
+        (plan, pin, judged)
     };
-    finish_txn(shared, plan, pin).await
+    let answer = finish_txn(shared, plan, pin).await?;
+    judged.confirm(shared)?;
+    Ok(answer)
 }
 
 /// Fills the holes of a transaction's answer and completes its header; `pin` keeps what fills them.
@@ -124,10 +142,12 @@ async fn finish_range(
     shared: &Arc<Shared>,
     plan: RangePlan,
     pin: Option<Pin>,
+    judged: Judged,
 ) -> Result<RangeResponse, Error> {
     let missing = plan.missing();
     let mut response = plan.finish(&fetch(shared, missing, pin.as_ref()).await?);
     drop(pin);
+    judged.confirm(shared)?;
     shared.complete(&mut response.header);
     Ok(response)
 }
@@ -190,6 +210,7 @@ struct Chunks {
     left: Option<i64>,
     header: Option<proto::etcdserverpb::ResponseHeader>,
     count: i64,
+    judged: Judged,
 }
 
 impl RangeStream {
@@ -230,7 +251,9 @@ impl RangeStream {
             ..self.request.clone()
         };
         // The range was counted at the beginning; visiting all the rest for each chunk would be quadratic.
-        let mut chunk = timed_scan(&self.store.shared, &page, Counting::Nothing).await?;
+        let Store { shared, caller } = &self.store;
+        chunks.judged.confirm(shared)?;
+        let mut chunk = timed_scan(shared, caller, &page, Counting::Nothing).await?;
         if let Some(left) = &mut chunks.left {
             *left -= chunk.kvs.len() as i64;
         }
@@ -267,7 +290,11 @@ impl RangeStream {
             self.store.read_index().await?;
         }
         // One look for both: a client watches from the header's revision on.
-        let current = shared.state.read().mvcc.current();
+        let (current, judged) = {
+            let state = shared.state.read();
+            let judged = Judged::of(&state, &self.store.caller, Request::Range(&self.request))?;
+            (state.mvcc.current(), judged)
+        };
         if self.request.revision <= 0 {
             self.request.revision = current;
         }
@@ -275,12 +302,13 @@ impl RangeStream {
             count_only: true,
             ..self.request.clone()
         };
-        let counted = range(&shared, &count_only).await?;
+        let counted = range(&shared, &self.store.caller, &count_only).await?;
         self.state = Stage::Chunks(Chunks {
             chunk_keys: FIRST_CHUNK_KEYS,
             left: (self.request.limit > 0).then_some(self.request.limit),
             header: Some(shared.header(current)),
             count: counted.count,
+            judged,
         });
         Ok(())
     }

@@ -10,7 +10,8 @@ use super::bootstrap::{Folders, World};
 use super::open_error::OpenError;
 use super::snapshots::{self, Item};
 use crate::alarm::Alarms;
-use crate::apply::State;
+use crate::apply::{State, StateParts};
+use crate::auth::AuthState;
 use crate::backend::{self, Backend, Checkpoint, Import, Load, StateStore, Table, TableWrite, WriteBatch};
 use crate::lease::Lessor;
 use crate::membership::Membership;
@@ -81,15 +82,18 @@ impl Restored {
         let membership =
             Membership::decode(&rows(Table::Member)).map_err(|error| undecodable("members", &error))?;
         let alarms = Alarms::decode(&rows(Table::Alarm)).map_err(|error| undecodable("alarms", &error))?;
+        let auth = AuthState::decode(&rows(Table::Auth)).map_err(|error| undecodable("auth", &error))?;
         let attach = |lease: LeaseId, key: &Bytes| lessor.attach(lease, key.clone());
         let mvcc: Mvcc = history.finish(position.revision, attach);
-        Ok(Some(State::restore(
+        let parts = StateParts {
             mvcc,
             lessor,
             membership,
             alarms,
-            (position.applied, position.term),
-        )))
+            auth,
+        };
+        let applied = (position.applied, position.term);
+        Ok(Some(State::restore(parts, applied)))
     }
 }
 

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use proto::etcdserverpb::ResponseHeader;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::auth::SharedAuth;
 use super::command::Command;
 use super::member::HistoryRequest;
 use super::metrics::{AlarmsSeen, ApplyNumbers, ByThread, CallNumbers, DiskNumbers, LeaseTtls, Transferred};
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     /// See [`Envelope`](super::envelope::Envelope).
     pub(super) incarnation: u64,
     pub(super) state: RwLock<State>,
+    /// The auth state in it, for a look without its lock.
+    pub(super) auth: SharedAuth,
     /// How many snapshots from a leader have replaced the state; moves while its lock is held.
     pub(super) installs: AtomicU64,
     pub(super) history: watch::Sender<History>,

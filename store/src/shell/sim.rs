@@ -255,9 +255,7 @@ impl SimMember {
     /// The public handle.
     #[must_use]
     pub fn store(&self) -> Store {
-        Store {
-            shared: Arc::clone(&self.shared),
-        }
+        Store::of(Arc::clone(&self.shared))
     }
 
     /// This member.

@@ -91,7 +91,7 @@ fn response_text(response: &Response) -> String {
         Response::LeaseRevoke(answer) => answer.encoded_len(),
         Response::Alarm(answer) => answer.encoded_len(),
         // Values of the past may still be missing in it, or nobody waits for it.
-        Response::Txn(_) | Response::Members(_) | Response::None => return String::new(),
+        Response::Txn(_) | Response::Auth(_) | Response::Members(_) | Response::None => return String::new(),
     };
     format!("size:{bytes}")
 }

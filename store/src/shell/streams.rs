@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::command::{Command, WatchCommand};
 use super::shared::Shared;
+use crate::auth::Caller;
 use crate::error::Unavailable;
 use crate::watch::{SINK_RESPONSES_MAX, Sink, StreamId};
 
@@ -17,6 +18,7 @@ use crate::watch::{SINK_RESPONSES_MAX, Sink, StreamId};
 pub struct WatchRequests {
     shared: Arc<Shared>,
     stream: StreamId,
+    caller: Caller,
 }
 
 /// The receiving half. Holds at most [`SINK_RESPONSES_MAX`] responses; a reader that lags loses none, its watchers
@@ -55,7 +57,10 @@ impl Sink for ChannelSink {
 }
 
 /// Opens a stream.
-pub(super) async fn open(shared: &Arc<Shared>) -> Result<(WatchRequests, WatchResponses), Unavailable> {
+pub(super) async fn open(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+) -> Result<(WatchRequests, WatchResponses), Unavailable> {
     let stream = StreamId(shared.streams.fetch_add(1, Ordering::Relaxed));
     let (sender, responses) = mpsc::channel(SINK_RESPONSES_MAX);
     let sink = ChannelSink {
@@ -69,6 +74,7 @@ pub(super) async fn open(shared: &Arc<Shared>) -> Result<(WatchRequests, WatchRe
         WatchRequests {
             shared: Arc::clone(shared),
             stream,
+            caller: caller.clone(),
         },
         WatchResponses {
             shared: Arc::clone(shared),
@@ -79,13 +85,37 @@ pub(super) async fn open(shared: &Arc<Shared>) -> Result<(WatchRequests, WatchRe
 }
 
 impl WatchRequests {
-    /// Creates a watcher.
+    /// Creates a watcher, for the caller of the handle by which the stream was opened.
     ///
     /// # Errors
     /// `Stopped` when the store has stopped; what is wrong with a request is answered on the stream.
     pub async fn create(&self, request: WatchCreateRequest) -> Result<(), Unavailable> {
         self.shared
-            .send(Command::Watch(WatchCommand::Create(self.stream, request)))
+            .send(Command::Watch(WatchCommand::Create(
+                self.stream,
+                request,
+                self.caller.clone(),
+            )))
+            .await
+    }
+
+    /// Creates a watcher for somebody: who a stream's client is, is found out anew with each request.
+    ///
+    /// # Errors
+    /// As [`WatchRequests::create`].
+    pub async fn create_as(&self, caller: Caller, request: WatchCreateRequest) -> Result<(), Unavailable> {
+        self.shared
+            .send(Command::Watch(WatchCommand::Create(self.stream, request, caller)))
+            .await
+    }
+
+    /// Answers, in its turn, a request to create a watcher with the reason why there is none.
+    ///
+    /// # Errors
+    /// `Stopped` when the store has stopped.
+    pub async fn refuse(&self, reason: String) -> Result<(), Unavailable> {
+        self.shared
+            .send(Command::Watch(WatchCommand::Refuse(self.stream, reason)))
             .await
     }
 

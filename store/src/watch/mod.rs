@@ -58,7 +58,7 @@ use crate::types::{SharedRevision, WatchId};
 
 pub use hub::Hub;
 pub use interval::IntervalIndex;
-pub use watcher::Refusal;
+pub use watcher::{Refusal, range};
 
 /// A watch stream of this member; never used again while the process runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

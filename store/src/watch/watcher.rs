@@ -101,7 +101,8 @@ impl Watcher {
 
 /// The range a request watches; an empty key stands for the smallest one. Copied, so that a watcher does not keep
 /// the buffer its request was received in.
-pub(super) fn range(request: &WatchCreateRequest) -> KeyRange {
+#[must_use]
+pub fn range(request: &WatchCreateRequest) -> KeyRange {
     let key = if request.key.is_empty() {
         b"\0"
     } else {

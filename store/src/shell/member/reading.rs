@@ -24,6 +24,8 @@ pub(super) enum Goal {
     Lease(LeaseCall),
     /// The answer to such a question is known, and this member is not yet as far as the leader that gave it.
     Tell(Answer<i64>, i64, Index),
+    /// This member is as far as this index.
+    Applied(Answer<()>, Index),
     /// A member of this incarnation, without a disk, wants a snapshot.
     Recover(MemberId, u64),
 }
@@ -53,7 +55,7 @@ impl Member {
         self.reads.take_applied(self.applied, &mut readers);
         for reader in readers.drain(..) {
             match reader.goal {
-                Goal::Read(answer) => drop(answer.send(Ok(()))),
+                Goal::Read(answer) | Goal::Applied(answer, _) => drop(answer.send(Ok(()))),
                 Goal::Lease(call) => self.lease_confirmed(call, now),
                 Goal::Tell(answer, ttl_s, _) => drop(answer.send(Ok(ttl_s))),
                 Goal::Recover(member, incarnation) => {
@@ -80,6 +82,10 @@ impl Member {
                 Goal::Lease(call) => self.lease_call(call, now),
                 // It rests on an index that is committed, whoever leads.
                 Goal::Tell(answer, ttl_s, index) => self.tell_at(index, reader.since, answer, ttl_s),
+                Goal::Applied(answer, index) => {
+                    let (since, goal) = (reader.since, Goal::Applied(answer, index));
+                    self.reads.join_at(index, Reader { since, goal });
+                }
                 // It asks again.
                 Goal::Recover(..) => {}
             }
@@ -123,7 +129,7 @@ impl Member {
 
 fn fail(goal: Goal, error: Unavailable) {
     match goal {
-        Goal::Read(answer) => drop(answer.send(Err(error.into()))),
+        Goal::Read(answer) | Goal::Applied(answer, _) => drop(answer.send(Err(error.into()))),
         Goal::Lease(call) => call.fail(error),
         Goal::Tell(answer, ..) => drop(answer.send(Err(error.into()))),
         Goal::Recover(..) => {}

@@ -509,9 +509,7 @@ fn a_working_copy_in_sled_is_replaced_once_nobody_reads_it_and_leaves_nothing_be
     assert!(!replacing.is_finished(), "somebody still reads");
     assert_eq!(folders(&real.place.folders.member), before);
     let waits = tokio::spawn({
-        let store = Store {
-            shared: Arc::clone(&real.shared),
-        };
+        let store = Store::of(Arc::clone(&real.shared));
         async move { store.range(everything(45)).await }
     });
     drop(reader);
