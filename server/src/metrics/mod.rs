@@ -41,6 +41,7 @@ use prometheus::proto::MetricType;
 use crate::config::{ETCD_VERSION, TAFFRAIL_VERSION};
 use crate::core::Core;
 use crate::peer::promote::Promotions;
+use crate::tls::RELOADS;
 
 mod counts;
 mod durations;
@@ -70,6 +71,7 @@ pub(crate) fn page(core: &Core) -> String {
     rpcs::add(&mut page, core);
     core.health.add_to(&mut page);
     add_promotions(&mut page, core.peers.promotions());
+    add_reloads(&mut page);
     process::add(&mut page);
     add_versions(&mut page);
     page.text()
@@ -90,6 +92,19 @@ fn add_promotions(page: &mut Page, promotions: &Promotions) {
         failures.add(&[("Reason", reason)], count);
     }
     page.push_if_any(failures);
+}
+
+fn add_reloads(page: &mut Page) {
+    let mut reloads = page.family(
+        "taffrail_tls_reloads_total",
+        "The total number of times that changed TLS files were read, by what they are and whether they can be used.",
+        MetricType::COUNTER,
+    );
+    for (material, successes, failures) in RELOADS.counts() {
+        reloads.add(&[("material", material), ("result", "success")], successes);
+        reloads.add(&[("material", material), ("result", "failure")], failures);
+    }
+    page.push(reloads);
 }
 
 fn add_versions(page: &mut Page) {

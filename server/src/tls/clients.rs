@@ -1,10 +1,6 @@
 //! Which clients are let in by their certificates: those of a trusted CA that are not revoked and, where names are
 //! asked for, have one of them.
-//!
-//! The list of revocations is read at every handshake and counts by serial numbers alone, as in etcd: whose list it is
-//! and until when it is good are not asked. One that cannot be read lets nobody in.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -15,22 +11,28 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
 };
-use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
+use webpki::EndEntityCert;
 
-use super::{TlsError, certificate, members};
+use super::revocations::Revocations;
+use super::signatures::Signatures;
+use super::{TlsError, members};
 use crate::config::TlsSettings;
 
-/// A verifier as `settings` ask for one.
+/// A verifier as `settings` ask for one, by these authorities.
 pub(super) fn verifier(
     settings: &TlsSettings,
+    roots: RootCertStore,
+    revocations: Option<Arc<Revocations>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(settings)?), provider)
+    let signatures = Signatures::of(provider.clone());
+    let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| TlsError::Material(error.to_string()))?;
     Ok(Arc::new(Clients {
         inner,
-        crl_file: settings.crl_file.clone(),
+        signatures,
+        revocations,
         allowed: settings
             .allowed_hostnames
             .iter()
@@ -41,34 +43,11 @@ pub(super) fn verifier(
     }))
 }
 
-pub(super) fn roots(settings: &TlsSettings) -> Result<RootCertStore, TlsError> {
-    let path = match &settings.trusted_ca_file {
-        Some(path) => path.as_path(),
-        None => SYSTEM_AUTHORITIES
-            .iter()
-            .map(Path::new)
-            .find(|path| path.exists())
-            .ok_or(TlsError::NoAuthority)?,
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificate::certificates(&certificate::read(path)?)? {
-        match roots.add(certificate) {
-            Ok(()) => {}
-            // The system's list may hold what is not understood; a list that was asked for must not.
-            Err(_) if settings.trusted_ca_file.is_none() => {}
-            Err(error) => return Err(TlsError::Material(error.to_string())),
-        }
-    }
-    match roots.is_empty() {
-        true => Err(TlsError::EmptyAuthority(path.display().to_string())),
-        false => Ok(roots),
-    }
-}
-
 #[derive(Debug)]
 struct Clients {
     inner: Arc<dyn ClientCertVerifier>,
-    crl_file: Option<PathBuf>,
+    signatures: Signatures,
+    revocations: Option<Arc<Revocations>>,
     /// Names of which a certificate must have one, unless `any_name`.
     allowed: Vec<ServerName<'static>>,
     any_name: bool,
@@ -92,32 +71,6 @@ impl Clients {
             false => Err(CertificateError::NotValidForName.into()),
         }
     }
-
-    fn check_revocation(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-    ) -> Result<(), Error> {
-        let Some(path) = &self.crl_file else {
-            return Ok(());
-        };
-        let list = certificate::read(path).map_err(|error| Error::General(error.to_string()))?;
-        let list = OwnedCertRevocationList::from_der(&list)
-            .map(CertRevocationList::Owned)
-            .map_err(|error| Error::General(format!("x509: {error}")))?;
-        for certificate in std::iter::once(end_entity).chain(intermediates) {
-            let certificate =
-                EndEntityCert::try_from(certificate).map_err(|_| CertificateError::BadEncoding)?;
-            let serial = certificate.serial();
-            // Anything but a clear no is a yes.
-            if !matches!(list.find_serial(serial), Ok(None)) {
-                let serial: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
-                let text = format!("transport: certificate serial {serial} revoked");
-                return Err(Error::General(text));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl ClientCertVerifier for Clients {
@@ -133,7 +86,9 @@ impl ClientCertVerifier for Clients {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
         self.check_names(end_entity)?;
-        self.check_revocation(end_entity, intermediates)?;
+        if let Some(revocations) = &self.revocations {
+            revocations.judge(std::iter::once(end_entity).chain(intermediates))?;
+        }
         Ok(verified)
     }
 
@@ -143,7 +98,7 @@ impl ClientCertVerifier for Clients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        self.signatures.tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -152,31 +107,10 @@ impl ClientCertVerifier for Clients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        self.signatures.tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.signatures.schemes()
     }
 }
-
-/// Go's texts of what is wrong with a certificate.
-pub(super) fn in_gos_words(error: &CertificateError) -> String {
-    match error {
-        CertificateError::UnknownIssuer => "x509: certificate signed by unknown authority".to_owned(),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "x509: certificate has expired or is not yet valid".to_owned()
-        }
-        other => format!("x509: {other}"),
-    }
-}
-
-/// Where systems keep the authorities that they trust, as Go looks for them.
-const SYSTEM_AUTHORITIES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];

@@ -4,11 +4,9 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::client::ResolvesClientCert;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -17,40 +15,58 @@ use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::certificate::Certificate;
-use super::{TlsError, clients};
+use super::files::{Material, Watched};
+use super::signatures::Signatures;
+use super::{TlsError, authorities};
 use crate::config::TlsSettings;
 
 /// Makes connections to other members. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Connector(TlsConnector);
+pub(crate) struct Connector(Arc<Watched<Arc<ClientConfig>>>);
 
 impl Connector {
     /// Reads what `settings` name. Whom this member dials is verified, unless the certificate is `self_signed`: each
     /// member makes its own then, as in etcd, which keeps listeners out and nobody else.
     pub(crate) fn new(settings: &TlsSettings, self_signed: bool) -> Result<Connector, TlsError> {
         let provider = Arc::new(super::provider(settings)?);
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&super::versions(settings))
-            .map_err(|error| TlsError::Material(error.to_string()))?;
-        let builder = if self_signed {
-            let anybody = Arc::new(Anybody(provider.clone()));
-            builder.dangerous().with_custom_certificate_verifier(anybody)
-        } else {
-            builder.with_root_certificates(clients::roots(settings)?)
-        };
+        let versions = super::versions(settings);
         let files = match (&settings.client_cert_file, &settings.client_key_file) {
-            (None, None) => (settings.cert_file.clone(), settings.key_file.clone()),
-            (cert, key) => (cert.clone(), key.clone()),
+            (None, None) => (&settings.cert_file, &settings.key_file),
+            (cert, key) => (cert, key),
         };
-        let config = match files {
-            (Some(cert), Some(key)) => {
-                let own = Certificate::read(cert, key, provider)?;
-                builder.with_client_cert_resolver(Arc::new(Own(own)))
-            }
-            (None, None) => builder.with_no_client_auth(),
+        let own = match files {
+            (Some(cert), Some(key)) => Some(Arc::new(Certificate::read(cert, key, provider.clone())?)),
+            (None, None) => None,
             (cert, key) => return Err(TlsError::half(cert.as_deref(), key.as_deref())),
         };
-        Ok(Connector(TlsConnector::from(Arc::new(config))))
+        let asked_for = settings.trusted_ca_file.is_some();
+        let paths = match self_signed {
+            true => Vec::new(),
+            false => vec![authorities::file(settings)?],
+        };
+        let authorities = paths.first().cloned();
+        let configs = Watched::open(Material::Authorities, paths, move |mut contents| {
+            let builder = ClientConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(&versions)
+                .map_err(|error| TlsError::Material(error.to_string()))?;
+            let builder = match (&authorities, contents.pop()) {
+                (Some(path), Some(content)) => {
+                    builder.with_root_certificates(authorities::roots(path, content, asked_for)?)
+                }
+                _ => {
+                    let anybody = Arc::new(Anybody(Signatures::of(provider.clone())));
+                    builder.dangerous().with_custom_certificate_verifier(anybody)
+                }
+            };
+            let mut config = match &own {
+                Some(own) => builder.with_client_cert_resolver(own.clone()),
+                None => builder.with_no_client_auth(),
+            };
+            // A session that goes on would skip the verification.
+            config.resumption = Resumption::disabled();
+            Ok(Arc::new(config))
+        });
+        Ok(Connector(Arc::new(configs?)))
     }
 
     /// Shakes hands with the member at `host`, a name or an IP for which its certificate must be good.
@@ -60,27 +76,15 @@ impl Connector {
     {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.0.connect(name, stream).await.map_err(super::in_gos_words)
-    }
-}
-
-/// The certificate shown to those whom this member dials.
-#[derive(Debug)]
-struct Own(Certificate);
-
-impl ResolvesClientCert for Own {
-    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.current())
-    }
-
-    fn has_certs(&self) -> bool {
-        true
+        let config = self.0.last_good().ok_or_else(super::nothing_read)?;
+        let shaken = TlsConnector::from((*config).clone()).connect(name, stream).await;
+        shaken.map_err(super::in_gos_words)
     }
 }
 
 /// Takes any certificate.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Anybody(Signatures);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -100,8 +104,7 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
+        self.0.tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -110,12 +113,11 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
+        self.0.tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.schemes()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - ALPN offers `h2` alone. A client that offers `http/1.1` and no `h2`, or nothing, is let in with none negotiated,
 //!   which means HTTP/1.1; one that offers only others gets the alert no_application_protocol.
-//! - The certificate and its key are read again when their files change; see [`certificate`].
+//! - Certificates, keys, authorities and revocations are read again when their files change; see [`files`].
 //! - Clients are verified when `--client-cert-auth` or a CA is given; see [`clients`].
 //! - A handshake may take [`HANDSHAKE_MAX`], and only [`HANDSHAKES_MAX`] are under way at once.
 //!
@@ -26,16 +26,23 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use self::certificate::Certificate;
+use self::files::{Material, Watched};
 use self::members::Demands;
+use self::revocations::Revocations;
 use crate::config::{TlsSettings, TlsVersion};
 
+mod authorities;
 mod auto;
 mod certificate;
 mod clients;
+mod files;
 mod members;
+mod revocations;
+mod signatures;
 mod suites;
 
 pub(crate) use self::auto::self_signed;
+pub(crate) use self::files::RELOADS;
 pub(crate) use self::members::Connector;
 
 /// Why TLS cannot be served. The texts are etcd's or Go's where those have one.
@@ -43,7 +50,7 @@ pub(crate) use self::members::Connector;
 pub(crate) enum TlsError {
     #[error("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")]
     HalfPair { key: String, cert: String },
-    #[error("open {path}: {}", certificate::io_text(.source))]
+    #[error("open {path}: {}", files::io_text(.source))]
     Open { path: String, source: io::Error },
     #[error("tls: failed to find any PEM data in {0} input")]
     NoPem(&'static str),
@@ -51,6 +58,8 @@ pub(crate) enum TlsError {
     Mismatch,
     #[error("tls: {0}")]
     Material(String),
+    #[error("x509: {0}")]
+    BadList(String),
     #[error("{0}: no certificate in it")]
     EmptyAuthority(String),
     #[error("--client-cert-auth without --trusted-ca-file: the system's own authorities are not to be found")]
@@ -65,14 +74,21 @@ pub(crate) enum TlsError {
 
 /// A server's side of TLS.
 pub(crate) struct ServerTls {
-    /// For clients that know ALPN, and offer `h2` or nothing that we know.
-    with_alpn: Arc<ServerConfig>,
-    /// For those that are let in with nothing negotiated.
-    without_alpn: Arc<ServerConfig>,
+    /// Made anew for other authorities, so that nothing of the old ones is left: neither hints for clients which of
+    /// their certificates to show, nor sessions.
+    configs: Watched<Configs>,
     under_way: Semaphore,
     demands: Demands,
     /// Verified certificates name users.
     names_users: bool,
+}
+
+/// What a handshake goes by.
+struct Configs {
+    /// For clients that know ALPN, and offer `h2` or nothing that we know.
+    with_alpn: Arc<ServerConfig>,
+    /// For those that are let in with nothing negotiated.
+    without_alpn: Arc<ServerConfig>,
 }
 
 impl TlsError {
@@ -96,31 +112,9 @@ impl ServerTls {
                 settings.key_file.as_deref(),
             ));
         };
-        let certificate = Arc::new(Certificate::read(
-            cert_file.clone(),
-            key_file.clone(),
-            provider.clone(),
-        )?);
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&versions(settings))
-            .map_err(|error| TlsError::Material(error.to_string()))?;
-        let verified = settings.client_cert_auth || settings.trusted_ca_file.is_some();
-        let builder = if verified {
-            builder.with_client_cert_verifier(clients::verifier(settings, provider)?)
-        } else {
-            builder.with_no_client_auth()
-        };
-        let mut config = builder.with_cert_resolver(certificate);
-        if verified {
-            // A session that goes on skips the verification, and with it a revocation.
-            config.session_storage = Arc::new(NoServerSessionStorage {});
-            config.send_tls13_tickets = 0;
-        }
-        let without_alpn = Arc::new(config.clone());
-        config.alpn_protocols = vec![H2.to_vec()];
+        let certificate = Arc::new(Certificate::read(cert_file, key_file, provider.clone())?);
         Ok(ServerTls {
-            with_alpn: Arc::new(config),
-            without_alpn,
+            configs: configs(settings, provider, certificate)?,
             under_way: Semaphore::new(HANDSHAKES_MAX),
             demands: Demands::of(settings),
             // Not where a CA alone has clients verified: so it is in etcd.
@@ -133,9 +127,9 @@ impl ServerTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.handshake(stream, |hello| match expects_http1(hello) {
-            true => self.without_alpn.clone(),
-            false => self.with_alpn.clone(),
+        self.handshake(stream, |configs, hello| match expects_http1(hello) {
+            true => configs.without_alpn.clone(),
+            false => configs.with_alpn.clone(),
         })
         .await
     }
@@ -149,7 +143,8 @@ impl ServerTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self.handshake(stream, |_| self.without_alpn.clone()).await?;
+        let http1 = |configs: &Configs, _: &ClientHello<'_>| configs.without_alpn.clone();
+        let stream = self.handshake(stream, http1).await?;
         let shown = stream.get_ref().1.peer_certificates();
         if let Some(leaf) = shown.and_then(|shown| shown.first()) {
             self.demands.judge(leaf, address).await?;
@@ -166,7 +161,7 @@ impl ServerTls {
     async fn handshake<S>(
         &self,
         stream: S,
-        config: impl FnOnce(&ClientHello<'_>) -> Arc<ServerConfig>,
+        choose: impl FnOnce(&Configs, &ClientHello<'_>) -> Arc<ServerConfig>,
     ) -> Result<TlsStream<S>, io::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -175,7 +170,9 @@ impl ServerTls {
             // Never closed: whoever waits for a turn gets one, or runs out of time.
             let _turn = self.under_way.acquire().await.map_err(io::Error::other)?;
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            let config = config(&start.client_hello());
+            // Looked at now, not before: a client may have taken its time to begin.
+            let configs = self.configs.last_good().ok_or_else(nothing_read)?;
+            let config = choose(&configs, &start.client_hello());
             start.into_stream(config).await
         };
         match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
@@ -183,6 +180,54 @@ impl ServerTls {
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")),
         }
     }
+}
+
+/// What the handshakes of a server go by, as `settings` have it.
+fn configs(
+    settings: &TlsSettings,
+    provider: Arc<CryptoProvider>,
+    certificate: Arc<Certificate>,
+) -> Result<Watched<Configs>, TlsError> {
+    let verified = settings.client_cert_auth || settings.trusted_ca_file.is_some();
+    let paths = match verified {
+        true => vec![authorities::file(settings)?],
+        false => Vec::new(),
+    };
+    let revocations = settings
+        .crl_file
+        .clone()
+        .map(|path| Arc::new(Revocations::of(path)));
+    let (settings, authorities) = (settings.clone(), paths.first().cloned());
+    Watched::open(Material::Authorities, paths, move |mut contents| {
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&versions(&settings))
+            .map_err(|error| TlsError::Material(error.to_string()))?;
+        let builder = match (&authorities, contents.pop()) {
+            (Some(path), Some(content)) => {
+                let roots = authorities::roots(path, content, settings.trusted_ca_file.is_some())?;
+                let verifier = clients::verifier(&settings, roots, revocations.clone(), provider.clone())?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(certificate.clone());
+        if verified {
+            // A session that goes on skips the verification, and with it a revocation.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        let without_alpn = Arc::new(config.clone());
+        config.alpn_protocols = vec![H2.to_vec()];
+        Ok(Configs {
+            with_alpn: Arc::new(config),
+            without_alpn,
+        })
+    })
+}
+
+/// Cannot be: there was something good at the start.
+fn nothing_read() -> io::Error {
+    io::Error::other("tls: no certificates were read")
 }
 
 /// What etcd says of a client that is not let in.
@@ -229,7 +274,7 @@ pub(crate) fn in_gos_words(error: io::Error) -> io::Error {
         rustls::Error::InvalidCertificate(cause) => {
             format!(
                 "tls: failed to verify certificate: {}",
-                clients::in_gos_words(cause)
+                authorities::in_gos_words(cause)
             )
         }
         other => format!("tls: {other}"),
@@ -288,3 +333,6 @@ pub(crate) const H2: &[u8] = b"h2";
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Handshakes under way at once on one listener's TLS; others wait for their turn.
 const HANDSHAKES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests;
