@@ -14,6 +14,7 @@ use crate::compactor;
 use crate::config::Settings;
 use crate::core::{self, Core};
 use crate::corruption::{Checker, InitialError};
+use crate::defences::{self, Defences};
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
 use crate::listen::{self, ListenError, Listeners, Listening, Port};
@@ -58,6 +59,7 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::catch().map_err(Failure::Runtime)?;
     announce(&settings);
     private::warn_of_open_directory(&settings.store.data_dir);
+    let defences = Defences::new(defences::raise_descriptors());
     let listeners = Listeners::bind(&settings)?;
     let peers = Peers::new(
         settings.connection.message_bytes_max,
@@ -67,7 +69,8 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     let shared_store = Arc::new(OnceLock::new());
     for (listening, tls) in listeners.peer {
         let (peers, store) = (peers.clone(), shared_store.clone());
-        tokio::spawn(accept::serve(listening, tls, peers, store));
+        let seats = defences.peers.clone();
+        tokio::spawn(accept::serve(listening, tls, seats, peers, store));
     }
     // What has no data yet has nothing to compare; a folder that cannot be read is told of when it is opened.
     let had_data = store::shell::has_data(&settings.store).unwrap_or(false);
@@ -110,7 +113,14 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         stopping_seen.clone(),
     ));
     tokio::spawn(checker.run(settings.corruption, stopping_seen.clone()));
-    let cores = cores(&store, &settings, &peers, &leaderless_seen, &stopping_seen);
+    let cores = cores(
+        &store,
+        &settings,
+        &peers,
+        &defences,
+        &leaderless_seen,
+        &stopping_seen,
+    );
     let placement = Arc::new(Placement::start(cores).map_err(Failure::Runtime)?);
     let serve = |listeners: Vec<(Listening, Arc<Port>)>| {
         for (listening, port) in listeners {
@@ -292,6 +302,7 @@ fn cores(
     store: &Store,
     settings: &Settings,
     peers: &Peers,
+    defences: &Arc<Defences>,
     leaderless: &watch::Receiver<u64>,
     stopping: &watch::Receiver<bool>,
 ) -> Vec<Arc<Core>> {
@@ -321,6 +332,7 @@ fn cores(
                 backups: backups.clone(),
                 peers: peers.clone(),
                 leaderless: leaderless.clone(),
+                defences: defences.clone(),
                 stopping: stopping.clone(),
             })
         })

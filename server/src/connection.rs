@@ -7,7 +7,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use ::http::{Request, Response, Version, header};
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 
 use crate::config::ConnectionSettings;
 use crate::core::{Core, raised};
+use crate::defences::{HEADER_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX, HTTP1_HEADER_MAX, HTTP1_HEADERS_MAX};
 use crate::grpc;
 use crate::grpc::meter::AnswerBody;
 use crate::http;
@@ -79,7 +79,12 @@ pub(crate) async fn serve(core: Arc<Core>, port: Arc<Port>, socket: Socket) {
     // Behind TLS, etcd's HTTP server carries gRPC, and that does not count pings.
     let pings_counted = entry.plaintext || entry.role == Role::ClientGrpc;
     let ping_interval_min = pings_counted.then_some(core.limits.ping_min_interval);
-    let stream = Guarded::new(stream, ping_interval_min, calls.clone());
+    let stream = Guarded::new(
+        stream,
+        ping_interval_min,
+        calls.clone(),
+        core.defences.away.clone(),
+    );
     let peer = identity.clone();
     let handler = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(identity.clone());
@@ -124,7 +129,9 @@ fn builder(limits: ConnectionSettings) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HTTP1_HEADER_TIMEOUT);
+        .header_read_timeout(HTTP1_HEADER_MAX)
+        .max_buf_size(HTTP1_BUFFER_BYTES_MAX)
+        .max_headers(HTTP1_HEADERS_MAX);
     let mut http2 = builder.http2();
     http2
         .timer(TokioTimer::new())
@@ -243,15 +250,11 @@ impl Body for Answer {
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// Bounds what one connection can make us hold before it is read.
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-/// Bounds the headers of one request: a token and a few names.
-const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// What a stream may have written but not yet sent.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// Streams that a client opened and reset before we saw them. A client that gives up many calls at once is honest;
 /// one that goes on like that is cut off.
 const PENDING_RESETS_MAX: usize = 1024;
-/// An HTTP/1.1 request's headers must be there by then.
-const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::backup::Backups;
 use crate::config::{ConnectionSettings, HttpSettings};
+use crate::defences::Defences;
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
 use crate::metrics::HealthCounts;
@@ -39,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) peers: Peers,
     /// How often this member has been without leader for [`LEADERLESS_ELECTIONS`] election timeouts.
     pub(crate) leaderless: watch::Receiver<u64>,
+    /// The bounds that all ports share.
+    pub(crate) defences: Arc<Defences>,
     /// True once the process stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }

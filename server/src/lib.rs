@@ -17,6 +17,7 @@
 //! | `gateway` | the RPCs as JSON over HTTP |
 //! | `ctl` | the everyday commands of etcdctl |
 //! | `offline` | `taffrail debug` and `taffrail snapshot`: data folders and backups without a running member |
+//! | `defences` | what keeps clients from using up the process |
 //! | `demo` | a whole cluster on one machine |
 //! | `private` | the modes of the files that are written |
 //! | `tcp_proxy` | `taffrail gateway`: forwards TCP connections to the members of a cluster |
@@ -34,6 +35,7 @@ mod connection;
 mod core;
 mod corruption;
 mod ctl;
+mod defences;
 mod demo;
 mod gateway;
 mod grpc;

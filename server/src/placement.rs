@@ -52,6 +52,9 @@ impl Placement {
             };
             match accepted {
                 Ok(socket) => {
+                    let Some(socket) = socket.seated(&self.own.defences.clients) else {
+                        continue;
+                    };
                     self.place(turn, socket, port.clone()).await;
                     turn = (turn + 1) % (self.others.len() + 1);
                 }

@@ -28,6 +28,7 @@ use crate::backup::Backups;
 use crate::config::{ConnectionSettings, HttpSettings};
 use crate::connection::Role;
 use crate::core::Core;
+use crate::defences::Defences;
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::{Shard, Totals};
 use crate::grpc::rpc::Rpc;
@@ -92,6 +93,7 @@ impl Member {
             backups: Backups::new(data.path(), Arc::default()),
             peers: Peers::new(2 << 20, None, Duration::from_secs(7)),
             leaderless: leaderless_seen,
+            defences: Defences::new(4096),
             stopping: stopping_seen.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -14,6 +14,7 @@ use store::types::{ClusterId, MemberId};
 
 use super::judge::{Answer, Hash, NoHash};
 use crate::config::url;
+use crate::defences::MESSAGE_MAX;
 use crate::http::{method_not_allowed, plain};
 use crate::peer::{self, CLUSTER};
 use crate::tls::Connector;
@@ -149,10 +150,8 @@ where
     if asked.is_some_and(|asked| asked.as_bytes() != cluster.as_bytes()) {
         return refused(StatusCode::PRECONDITION_FAILED, OTHER_CLUSTER);
     }
-    let Ok(body) = Limited::new(request.into_body(), REQUEST_BYTES_MAX)
-        .collect()
-        .await
-    else {
+    let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect();
+    let Ok(Ok(body)) = tokio::time::timeout(MESSAGE_MAX, body).await else {
         return refused(StatusCode::BAD_REQUEST, "error reading body");
     };
     let asked: HashRequest = match serde_json::from_slice(&body.to_bytes()) {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Status;
 
 use super::answers::{Answers, Messages};
@@ -19,6 +19,7 @@ use super::json;
 use super::requests::{self, Chunks, Frames};
 use super::routes::Route;
 use crate::core::Core;
+use crate::defences::{MESSAGE_MAX, late_message};
 use crate::grpc;
 
 /// A call that is ready to be made.
@@ -48,7 +49,7 @@ impl Call {
     pub(super) async fn unary(self, chunks: Chunks) -> Result<Vec<u8>, Status> {
         let (route, deadline) = (self.route, self.deadline);
         let answer = async move {
-            let frame = requests::single(&self.core, &route.input, chunks).await?;
+            let frame = in_time(requests::single(&self.core, &route.input, chunks)).await?;
             self.send(whole(frame)).await.single().await
         };
         let message = within(deadline, Box::pin(answer)).await??;
@@ -62,7 +63,7 @@ impl Call {
             let body = if route.takes_stream() {
                 UnsyncBoxBody::new(Frames::new(&self.core, &route.input, chunks))
             } else {
-                whole(requests::single(&self.core, &route.input, chunks).await?)
+                whole(in_time(requests::single(&self.core, &route.input, chunks)).await?)
             };
             Ok::<_, Status>(self.send(body).await)
         };
@@ -87,6 +88,14 @@ impl Call {
 
 fn whole(frame: Bytes) -> UnsyncBoxBody<Bytes, Status> {
     UnsyncBoxBody::new(Full::new(frame).map_err(|never| match never {}))
+}
+
+/// The message, if it is there in time.
+async fn in_time(message: impl Future<Output = Result<Bytes, Status>>) -> Result<Bytes, Status> {
+    match timeout(MESSAGE_MAX, message).await {
+        Ok(message) => message,
+        Err(_) => Err(late_message()),
+    }
 }
 
 /// What `work` comes to, if it does so in time. What is late already is not begun.

@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 
 use super::backlog::{Backlog, Held};
 use super::rpc::{Kind, Rpc};
+use crate::defences::Arrival;
 use crate::metrics::RuntimeNumbers;
 
 /// The counts of one runtime.
@@ -176,6 +177,8 @@ pub(super) struct RequestBody {
     backlog: Option<Arc<Backlog>>,
     received: usize,
     held: Option<Held>,
+    /// Of a client's own message; what the gateway hands on is there.
+    arrival: Option<Arrival>,
 }
 
 impl RequestBody {
@@ -185,6 +188,7 @@ impl RequestBody {
         inner: Source,
         shard: Arc<Shard>,
         backlog: Option<Arc<Backlog>>,
+        arrival: Option<Arrival>,
     ) -> RequestBody {
         RequestBody {
             rpc,
@@ -193,6 +197,7 @@ impl RequestBody {
             backlog,
             received: 0,
             held: None,
+            arrival,
         }
     }
 
@@ -219,13 +224,20 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = self.inner.poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-            && let Err(refusal) = self.count(data.len())
-        {
-            return Poll::Ready(Some(Err(refusal)));
+        let judged = match (&polled, &mut self.arrival) {
+            (Poll::Pending, Some(arrival)) => arrival.missed(context),
+            (Poll::Ready(Some(Ok(frame))), arrival) => {
+                if let Some(arrival) = arrival {
+                    arrival.came();
+                }
+                frame.data_ref().map_or(Ok(()), |data| self.count(data.len()))
+            }
+            _ => Ok(()),
+        };
+        match judged {
+            Ok(()) => polled,
+            Err(refusal) => Poll::Ready(Some(Err(refusal))),
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {

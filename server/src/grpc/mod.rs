@@ -28,6 +28,7 @@ use self::rpc::{Kind, Rpc};
 use self::stats::Kept;
 use crate::concurrency::Failure;
 use crate::core::{Core, raised};
+use crate::listen::PeerIdentity;
 
 pub(crate) mod backlog;
 mod cluster;
@@ -75,7 +76,12 @@ async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<Answer
         return finish(refusal.into_http(), call);
     }
     let backlog = (kind != Kind::BidiStream).then(|| core.requests.clone());
-    let request = request.map(|body| RequestBody::new(rpc, body, core.shard.clone(), backlog));
+    // What the gateway hands on is there.
+    let arrival = request.extensions().get::<Arc<PeerIdentity>>().map(|peer| {
+        let arrivals = &core.defences.arrivals;
+        arrivals.expect(peer.address.ip(), kind != Kind::BidiStream)
+    });
+    let request = request.map(|body| RequestBody::new(rpc, body, core.shard.clone(), backlog, arrival));
     let response = route(&core, rpc, request).await;
     finish(response, call)
 }

@@ -1,8 +1,11 @@
-//! A client's connection, guarded: what passes is looked at before the library that speaks HTTP/2 sees it, for two
+//! A client's connection, guarded: what passes is looked at before the library that speaks HTTP/2 sees it, for four
 //! things which that library leaves to nobody.
 //!
+//! - A client that says nothing has so long: until it has said what it speaks, and for HTTP/2 its first frame. After
+//!   that HTTP/1.1 has limits of its own, and HTTP/2 may be idle.
 //! - A client that pings too often ([`super::pings`]) gets GOAWAY, ENHANCE_YOUR_CALM, `too_many_pings`, and its
 //!   connection ends.
+//! - So does one that floods with frames that ask for nothing ([`Flood`]): `flood`.
 //! - A client that puts an endpoint where an authority belongs ([`super::authority`]) has that replaced.
 //!
 //! The first block of headers tells the second kind of client: its requests are all alike. From then on the
@@ -24,9 +27,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::blocks::{self, Gathered};
-use super::frames::{ACK, DATA, GOAWAY, HEAD_BYTES, HEADERS, Head, PING, PREFACE, Walk};
+use super::frames::{
+    ACK, CONTINUATION, DATA, END_STREAM, GOAWAY, HEAD_BYTES, HEADERS, Head, PING, PREFACE, WINDOW_UPDATE,
+    Walk,
+};
 use super::port::HANDSHAKE_BYTE;
 use super::{authority, pings::Pings};
+use crate::defences::{Flood, OPENING_MAX, Reason, TurnedAway};
 
 /// A connection over `S`, guarded.
 pub(crate) struct Guarded<S> {
@@ -37,7 +44,10 @@ pub(crate) struct Guarded<S> {
     inbound: Walk,
     outbound: Walk,
     traffic: Traffic,
+    /// When a client must have begun, once it was waited for.
+    opening: Option<Pin<Box<Sleep>>>,
     end: Option<End>,
+    away: Arc<TurnedAway>,
 }
 
 /// What the first bytes say.
@@ -74,15 +84,18 @@ struct Traffic {
     answered: bool,
     /// The last stream that the client opened.
     last_stream: u32,
-    refused: bool,
+    /// A frame was seen.
+    begun: bool,
+    flood: Flood,
+    refused: Option<Reason>,
 }
 
-/// The way out for a client that pings too often.
-enum End {
-    /// So many bytes of the farewell are sent: it waits for the end of the frame that is on its way.
-    Sending(usize),
-    /// The client is given the time to read it: closing with its bytes unread would take ours back.
-    Lingering(Pin<Box<Sleep>>),
+/// The way out for a client that is sent away.
+struct End {
+    /// So many bytes of the farewell are sent: it waits for the end of the frame that is on its way. All are: the
+    /// client is given the time to read it, since closing with its bytes unread would take ours back.
+    sent: Option<usize>,
+    deadline: Pin<Box<Sleep>>,
 }
 
 /// The calls under way on one connection.
@@ -110,8 +123,14 @@ impl Drop for OpenCall {
 }
 
 impl<S> Guarded<S> {
-    /// Guards `stream`. With a `ping_interval_min`, pings are counted; `calls` are those that the server has open.
-    pub(crate) fn new(stream: S, ping_interval_min: Option<Duration>, calls: Calls) -> Guarded<S> {
+    /// Guards `stream`. With a `ping_interval_min`, pings are counted; `calls` are those that the server has open;
+    /// whoever is sent away is counted in `away`.
+    pub(crate) fn new(
+        stream: S,
+        ping_interval_min: Option<Duration>,
+        calls: Calls,
+        away: Arc<TurnedAway>,
+    ) -> Guarded<S> {
         Guarded {
             stream,
             protocol: Protocol::Unknown,
@@ -125,15 +144,20 @@ impl<S> Guarded<S> {
                 settled: false,
                 answered: false,
                 last_stream: 0,
-                refused: false,
+                begun: false,
+                flood: Flood::default(),
+                refused: None,
             },
+            opening: None,
             end: None,
+            away,
         }
     }
 }
 
 impl Traffic {
     fn received(&mut self, head: Head) {
+        self.begun = true;
         match head.kind {
             HEADERS if head.stream > self.last_stream => {
                 self.last_stream = head.stream;
@@ -142,11 +166,25 @@ impl Traffic {
             PING if !head.has(ACK) => {
                 let active = self.opened || self.calls.any();
                 let answered = std::mem::take(&mut self.answered);
-                if let Some(pings) = &mut self.pings {
-                    self.refused |= !pings.admit(Instant::now(), answered, active);
+                if let Some(pings) = &mut self.pings
+                    && !pings.admit(Instant::now(), answered, active)
+                {
+                    self.refused.get_or_insert(Reason::Pings);
+                }
+                if !answered {
+                    self.count_idle();
                 }
             }
-            _ => {}
+            HEADERS | CONTINUATION | WINDOW_UPDATE => {}
+            DATA if head.length > 0 || head.has(END_STREAM) => {}
+            _ => self.count_idle(),
+        }
+    }
+
+    /// A frame asked for nothing.
+    fn count_idle(&mut self) {
+        if !self.flood.admit() {
+            self.refused.get_or_insert(Reason::Flood);
         }
     }
 
@@ -239,8 +277,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.traffic.refused {
-            return this.poll_end(context);
+        if let Some(reason) = this.traffic.refused {
+            return this.poll_end(context, reason);
         }
         if this.held.is_some() {
             return this.poll_held(context, into);
@@ -259,6 +297,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     fn poll_stream(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(context, into);
+        if self.traffic.begun || self.protocol == Protocol::Other {
+            self.opening = None;
+        } else if polled.is_pending() {
+            self.await_opening(context)?;
+        }
         match polled {
             // What was read before is dealt with: the server has seen each call.
             Poll::Pending => self.traffic.settled = true,
@@ -266,6 +309,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             Poll::Ready(_) => {}
         }
         polled
+    }
+
+    /// The client has yet to begin, and has not for ever.
+    fn await_opening(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let opening = self
+            .opening
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(OPENING_MAX)));
+        if opening.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        self.away.count(Reason::Silence);
+        Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout"))
     }
 
     /// Reads what is looked at before it is passed on.
@@ -303,54 +358,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Says farewell to a client that pings too often, and ends the connection.
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            match &mut self.end {
-                None => {
-                    // Whoever reads turns to writing now, and then comes back.
-                    self.end = Some(End::Sending(0));
-                    context.waker().wake_by_ref();
+    /// Says farewell to a client that is sent away, and ends the connection.
+    fn poll_end(&mut self, context: &mut Context<'_>, reason: Reason) -> Poll<io::Result<()>> {
+        let Some(end) = &mut self.end else {
+            self.away.count(reason);
+            // Whoever reads turns to writing now, and then comes back.
+            self.end = Some(End {
+                sent: Some(0),
+                deadline: Box::pin(tokio::time::sleep(FAREWELL_MAX)),
+            });
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        let over = end.deadline.as_mut().poll(context).is_ready();
+        if let Some(sent) = &mut end.sent {
+            let farewell = farewell(self.traffic.last_stream, reason);
+            while let Some(rest) = farewell.get(*sent..).filter(|rest| !rest.is_empty() && !over) {
+                // Whoever writes will come back, or the client reads nothing.
+                if *sent == 0 && !self.outbound.at_boundary() {
                     return Poll::Pending;
                 }
-                // Whoever writes will come back.
-                Some(End::Sending(0)) if !self.outbound.at_boundary() => return Poll::Pending,
-                Some(End::Sending(sent)) => {
-                    let farewell = farewell(self.traffic.last_stream);
-                    let rest = farewell.get(*sent..).unwrap_or_default();
-                    if !rest.is_empty() {
-                        *sent += ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
-                        continue;
-                    }
-                    ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-                    tracing::debug!("a client pings too often");
-                    self.end = Some(End::Lingering(Box::pin(tokio::time::sleep(LINGER_MAX))));
-                }
-                Some(End::Lingering(deadline)) => {
-                    let mut unread = [0; 512];
-                    let mut unread = ReadBuf::new(&mut unread);
-                    let polled = Pin::new(&mut self.stream).poll_read(context, &mut unread);
-                    let more = matches!(polled, Poll::Ready(Ok(()))) && !unread.filled().is_empty();
-                    let over = deadline.as_mut().poll(context).is_ready();
-                    if over || polled.is_ready() && !more {
-                        return Poll::Ready(Err(io::Error::new(
-                            io::ErrorKind::ConnectionAborted,
-                            "got too many pings from the client",
-                        )));
-                    }
-                    ready!(polled)?;
-                }
+                *sent += ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
             }
+            if !over {
+                ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+                tracing::debug!(?reason, "a client is sent away");
+                end.sent = None;
+                end.deadline = Box::pin(tokio::time::sleep(LINGER_MAX));
+            }
+        }
+        loop {
+            let mut unread = [0; 512];
+            let mut unread = ReadBuf::new(&mut unread);
+            let over = over || end.deadline.as_mut().poll(context).is_ready();
+            let polled = match over {
+                true => Poll::Ready(Ok(())),
+                false => Pin::new(&mut self.stream).poll_read(context, &mut unread),
+            };
+            let more = matches!(polled, Poll::Ready(Ok(()))) && !unread.filled().is_empty();
+            if polled.is_ready() && !more {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::ConnectionAborted,
+                    text_of(reason),
+                )));
+            }
+            ready!(polled)?;
         }
     }
 
     /// Whether the farewell is on its way, behind which nothing may be sent.
     fn is_ending(&self) -> bool {
-        match self.end {
-            None => false,
-            Some(End::Sending(sent)) => sent > 0,
-            Some(End::Lingering(_)) => true,
-        }
+        self.end.as_ref().is_some_and(|end| end.sent != Some(0))
     }
 }
 
@@ -425,10 +483,22 @@ pub(crate) fn is_misplaced_handshake(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// What the log says of a client that was sent away.
+fn text_of(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Pings => "got too many pings from the client",
+        _ => "got too many frames from the client that ask for nothing",
+    }
+}
+
 /// GOAWAY, as grpc-go's server sends it.
-fn farewell(last_stream: u32) -> Vec<u8> {
+fn farewell(last_stream: u32, reason: Reason) -> Vec<u8> {
+    let text = match reason {
+        Reason::Pings => TOO_MANY_PINGS,
+        _ => FLOOD,
+    };
     let head = Head {
-        length: 8 + TOO_MANY_PINGS.len(),
+        length: 8 + text.len(),
         kind: GOAWAY,
         flags: 0,
         stream: 0,
@@ -436,11 +506,14 @@ fn farewell(last_stream: u32) -> Vec<u8> {
     let mut frame = head.bytes().to_vec();
     frame.extend(last_stream.to_be_bytes());
     frame.extend(ENHANCE_YOUR_CALM.to_be_bytes());
-    frame.extend(TOO_MANY_PINGS);
+    frame.extend(text);
     frame
 }
 
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
+const FLOOD: &[u8] = b"flood";
+/// How long the farewell may take to be sent: a client that reads nothing shall not keep the connection.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// How long a client may take to read that, and to close its side.
 const LINGER_MAX: Duration = Duration::from_secs(1);

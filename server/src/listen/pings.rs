@@ -34,7 +34,8 @@ impl Pings {
         }
         let interval_min = if active { self.interval_min } else { IDLE_PING_MIN };
         if since_last.is_some_and(|since| since < interval_min) {
-            self.strikes += 1;
+            // All of what was read is judged, even behind the one that was too many.
+            self.strikes = self.strikes.saturating_add(1);
         }
         self.strikes <= STRIKES_MAX
     }

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::identity::PeerIdentity;
 use super::socket::{Socket, Stream};
 use crate::connection::{Entry, Role};
+use crate::defences::OPENING_MAX;
 use crate::tls::{H2, ServerTls};
 
 /// What all connections of one listener have in common.
@@ -47,7 +47,7 @@ impl Port {
             Security::Plain => None,
             Security::Tls(tls) => Some(tls),
             Security::Either(tls) => {
-                let first = tokio::time::timeout(FIRST_BYTE_MAX, socket.first_byte()).await;
+                let first = tokio::time::timeout(OPENING_MAX, socket.first_byte()).await;
                 let first = first.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "i/o timeout"))??;
                 Some(tls).filter(|_| first == Some(HANDSHAKE_BYTE))
             }
@@ -92,5 +92,3 @@ impl Port {
 
 /// What a TLS handshake begins with, and no HTTP.
 pub(super) const HANDSHAKE_BYTE: u8 = 0x16;
-/// How long a client may leave open whether it wants TLS.
-const FIRST_BYTE_MAX: Duration = Duration::from_secs(300);

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -14,6 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsStream;
 
 use crate::config::Address;
+use crate::defences::{Seat, Seats};
 use crate::{private, tls};
 
 /// A bound socket.
@@ -63,6 +65,7 @@ impl Listening {
             kind,
             remote: Remote(remote),
             first: None,
+            seat: None,
         })
     }
 }
@@ -129,6 +132,8 @@ pub(crate) struct Socket {
     pub(crate) remote: Remote,
     /// A byte that was read to tell what the rest is.
     first: Option<u8>,
+    /// Of a connection that was accepted: its place among the others.
+    seat: Option<Seat>,
 }
 
 enum Kind {
@@ -137,9 +142,15 @@ enum Kind {
 }
 
 /// A connection on its way from one runtime to another.
-pub(crate) enum Handed {
-    Tcp(std::net::TcpStream, Remote),
-    Unix(std::os::unix::net::UnixStream, Remote),
+pub(crate) struct Handed {
+    kind: HandedKind,
+    remote: Remote,
+    seat: Option<Seat>,
+}
+
+enum HandedKind {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
 }
 
 impl From<TcpStream> for Socket {
@@ -149,6 +160,7 @@ impl From<TcpStream> for Socket {
             remote: Remote(stream.peer_addr().ok()),
             kind: Kind::Tcp(stream),
             first: None,
+            seat: None,
         }
     }
 }
@@ -160,6 +172,7 @@ impl From<UnixStream> for Socket {
             remote: Remote(None),
             kind: Kind::Unix(stream),
             first: None,
+            seat: None,
         }
     }
 }
@@ -181,22 +194,34 @@ impl Socket {
         Ok(self.first)
     }
 
+    /// Takes a seat for the connection, which ends where there is none.
+    pub(crate) fn seated(mut self, seats: &Arc<Seats>) -> Option<Socket> {
+        self.seat = Some(seats.take(self.remote.ip())?);
+        Some(self)
+    }
+
     pub(crate) fn hand_over(self) -> io::Result<Handed> {
-        match self.kind {
-            Kind::Tcp(stream) => Ok(Handed::Tcp(stream.into_std()?, self.remote)),
-            Kind::Unix(stream) => Ok(Handed::Unix(stream.into_std()?, self.remote)),
-        }
+        let kind = match self.kind {
+            Kind::Tcp(stream) => HandedKind::Tcp(stream.into_std()?),
+            Kind::Unix(stream) => HandedKind::Unix(stream.into_std()?),
+        };
+        Ok(Handed {
+            kind,
+            remote: self.remote,
+            seat: self.seat,
+        })
     }
 
     pub(crate) fn take_over(handed: Handed) -> io::Result<Socket> {
-        let (kind, remote) = match handed {
-            Handed::Tcp(stream, remote) => (Kind::Tcp(TcpStream::from_std(stream)?), remote),
-            Handed::Unix(stream, remote) => (Kind::Unix(UnixStream::from_std(stream)?), remote),
+        let kind = match handed.kind {
+            HandedKind::Tcp(stream) => Kind::Tcp(TcpStream::from_std(stream)?),
+            HandedKind::Unix(stream) => Kind::Unix(UnixStream::from_std(stream)?),
         };
         Ok(Socket {
             kind,
-            remote,
+            remote: handed.remote,
             first: None,
+            seat: handed.seat,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Guarded connections over a pipe: what the reader gets, what the client gets.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ fn block(encoder: &mut Encoder<'_>, authority: &str) -> Vec<u8> {
 #[tokio::test]
 async fn a_misplaced_handshake_is_told_from_http() {
     let (mut client, server) = duplex(64 << 10);
-    let mut guarded = Guarded::new(server, Some(MINUTE), Calls::default());
+    let mut guarded = Guarded::new(server, Some(MINUTE), Calls::default(), Arc::default());
     client.write_all(b"\x16\x03\x01\x00\x05hello").await.unwrap();
     let error = guarded.read(&mut [0; 24]).await.unwrap_err();
     assert!(is_misplaced_handshake(&error));
@@ -50,7 +51,7 @@ async fn a_misplaced_handshake_is_told_from_http() {
 /// What a reader reads of `sent`, when it comes in parts of so many bytes.
 async fn read_of(sent: &[u8], part_bytes: usize) -> Vec<u8> {
     let (mut client, server) = duplex(64 << 10);
-    let mut guarded = Guarded::new(server, Some(MINUTE), Calls::default());
+    let mut guarded = Guarded::new(server, Some(MINUTE), Calls::default(), Arc::default());
     let sent = sent.to_vec();
     let writer = tokio::spawn(async move {
         for part in sent.chunks(part_bytes) {
@@ -145,7 +146,7 @@ async fn every_call_of_a_client_without_authority_has_one() {
 /// A client that has sent its preface, and the other end.
 async fn opened(calls: &Calls) -> (DuplexStream, Guarded<DuplexStream>) {
     let (mut client, server) = duplex(64 << 10);
-    let mut guarded = Guarded::new(server, Some(MINUTE), calls.clone());
+    let mut guarded = Guarded::new(server, Some(MINUTE), calls.clone(), Arc::default());
     client.write_all(PREFACE).await.unwrap();
     client.write_all(&frame(4, 0, 0, &[])).await.unwrap();
     let mut read = [0; 24 + 9];
@@ -218,7 +219,7 @@ async fn answers_and_their_parts_excuse_pings() {
 #[tokio::test]
 async fn without_a_limit_pings_are_not_counted() {
     let (mut client, server) = duplex(64 << 10);
-    let mut guarded = Guarded::new(server, None, Calls::default());
+    let mut guarded = Guarded::new(server, None, Calls::default(), Arc::default());
     client.write_all(PREFACE).await.unwrap();
     for _ in 0..100 {
         client.write_all(&ping()).await.unwrap();

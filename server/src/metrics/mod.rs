@@ -9,6 +9,7 @@
 //! | `durations` | the store's histograms |
 //! | `rpcs` | calls, messages, bytes, streams |
 //! | `network` | the other members |
+//! | `defences` | what is turned away |
 //! | `counts`, `runtime` | what the server itself counts: once, and once per runtime |
 //! | `process` | the kernel's view |
 //! | `page` | a page under construction |
@@ -44,6 +45,7 @@ use crate::peer::promote::Promotions;
 use crate::tls::RELOADS;
 
 mod counts;
+mod defences;
 mod durations;
 mod network;
 mod page;
@@ -70,6 +72,7 @@ pub(crate) fn page(core: &Core) -> String {
     network::add(&mut page, &core.peers, &metrics);
     rpcs::add(&mut page, core);
     core.health.add_to(&mut page);
+    defences::add(&mut page, &core.defences);
     add_promotions(&mut page, core.peers.promotions());
     add_reloads(&mut page);
     process::add(&mut page);

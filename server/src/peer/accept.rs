@@ -27,6 +27,7 @@ use super::numbers::Numbers;
 use super::{Home, PING_INTERVAL, Peer, Peers, SILENCE_TICKS_MAX, Shared, name};
 use crate::core::raised;
 use crate::corruption::answers;
+use crate::defences::{HTTP1_BUFFER_BYTES_MAX, HTTP1_HEADER_MAX, HTTP1_HEADERS_MAX, Seats};
 use crate::http as pages;
 use crate::listen::{Listening, Socket, Stream};
 use crate::tls::ServerTls;
@@ -35,6 +36,7 @@ use crate::tls::ServerTls;
 pub(crate) async fn serve(
     listening: Listening,
     tls: Option<Arc<ServerTls>>,
+    seats: Arc<Seats>,
     peers: Peers,
     store: Arc<OnceLock<Store>>,
 ) {
@@ -46,6 +48,9 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok(socket) => {
+                let Some(socket) = socket.seated(&seats) else {
+                    continue;
+                };
                 let (tls, peers, store) = (tls.clone(), peers.clone(), store.clone());
                 tokio::spawn(async move {
                     if let Some(stream) = open(socket, tls.as_deref()).await {
@@ -95,7 +100,9 @@ async fn connection(stream: Stream, peers: Peers, store: Arc<OnceLock<Store>>) {
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(HTTP1_HEADER_MAX)
+        .max_buf_size(HTTP1_BUFFER_BYTES_MAX)
+        .max_headers(HTTP1_HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), handler)
         .with_upgrades();
     if let Err(error) = served.await {
@@ -236,7 +243,5 @@ impl Reader<'_> {
     }
 }
 
-/// A request's headers must be there by then.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to leave a failing `accept` alone.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

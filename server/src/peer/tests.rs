@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::frame::{Frame, Incoming};
 use super::*;
+use crate::defences::{Defences, Seats};
 use crate::listen::Listening;
 
 /// A member without a store: what it receives is kept.
@@ -25,6 +26,11 @@ struct Node {
 const CLUSTER_ID: u64 = 0xc1;
 /// A member that all others know as removed.
 const REMOVED: MemberId = MemberId(0xdead);
+
+/// As many connections as any of these tests has.
+fn seats() -> Arc<Seats> {
+    Defences::new(4096).peers.clone()
+}
 
 impl Node {
     async fn start(id: u64) -> Node {
@@ -45,6 +51,7 @@ impl Node {
         tokio::spawn(accept::serve(
             Listening::Tcp(listener),
             None,
+            seats(),
             peers.clone(),
             Arc::default(),
         ));
@@ -294,6 +301,7 @@ async fn nobody_is_heard_before_the_store_is_open() {
     tokio::spawn(accept::serve(
         Listening::Tcp(listener),
         None,
+        seats(),
         peers,
         Arc::default(),
     ));
