@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message as _;
+use proto::authpb::{Role, User};
 use proto::etcdserverpb::AlarmMember;
 use proto::mvccpb::KeyValue;
 use sha2::{Digest as _, Sha256};
@@ -54,8 +55,9 @@ pub(crate) struct Tables {
     pub(crate) cluster_version: Option<String>,
     /// Whether passwords are asked for.
     pub(crate) auth_enabled: bool,
-    pub(crate) users: usize,
-    pub(crate) roles: usize,
+    pub(crate) auth_revision: u64,
+    pub(crate) users: Vec<User>,
+    pub(crate) roles: Vec<Role>,
     /// The last log entry contained, 0 where it does not say.
     pub(crate) applied: u64,
     pub(crate) term: u64,
@@ -209,8 +211,17 @@ impl Tables {
                 self.cluster_version = Some(version.to_owned());
             }
             (b"auth", b"authEnabled") => self.auth_enabled = value == [1],
-            (b"authUsers", _) => self.users += 1,
-            (b"authRoles", _) => self.roles += 1,
+            (b"auth", b"authRevision") => self.auth_revision = big_endian(bucket, key, value)?,
+            (b"authUsers", _) => {
+                let user = User::decode(value).ok().filter(|user| user.name == key);
+                self.users
+                    .push(user.ok_or_else(|| bad(bucket, key, "this is no user"))?);
+            }
+            (b"authRoles", _) => {
+                let role = Role::decode(value).ok().filter(|role| role.name == key);
+                self.roles
+                    .push(role.ok_or_else(|| bad(bucket, key, "this is no role"))?);
+            }
             (b"meta", b"consistent_index") => self.applied = big_endian(bucket, key, value)?,
             (b"meta", b"term") => self.term = big_endian(bucket, key, value)?,
             (b"meta", b"scheduledCompactRev" | b"finishedCompactRev") => {

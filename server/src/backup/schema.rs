@@ -5,6 +5,7 @@ use std::io;
 use prost::Message as _;
 use proto::mvccpb::KeyValue;
 use serde::Serialize;
+use store::auth::AuthState;
 use store::membership::Member;
 use store::shell::{Content, Export};
 use store::types::{Change, Revision};
@@ -32,13 +33,13 @@ pub(super) fn write(
         .iter()
         .map(|alarm| (alarm.encode_to_vec(), Vec::new()));
     table(buckets, "alarm", alarms.collect())?;
-    table(
-        buckets,
-        "auth",
-        vec![record("authRevision", NO_AUTH_REVISION.to_be_bytes())],
-    )?;
-    table(buckets, "authRoles", Vec::new())?;
-    table(buckets, "authUsers", Vec::new())?;
+    table(buckets, "auth", auth(&content.auth))?;
+    let roles = content.auth.role_messages();
+    let roles = roles.map(|role| (role.name.to_vec(), role.encode_to_vec()));
+    table(buckets, "authRoles", roles.collect())?;
+    let users = content.auth.user_messages();
+    let users = users.map(|user| (user.name.to_vec(), user.encode_to_vec()));
+    table(buckets, "authUsers", users.collect())?;
     let version = content.cluster_version.iter();
     table(
         buckets,
@@ -80,6 +81,15 @@ fn table(
 
 fn record(key: &str, value: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
     (key.as_bytes().to_vec(), value.as_ref().to_vec())
+}
+
+/// Whether auth is on stands there only once it was.
+fn auth(auth: &AuthState) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut records = vec![record("authRevision", auth.revision().to_be_bytes())];
+    if auth.enabled() {
+        records.push(record("authEnabled", [1]));
+    }
+    records
 }
 
 fn history(export: &mut Export, buckets: &mut dyn Buckets, go_on: &dyn Fn() -> bool) -> Result<(), Failure> {
@@ -183,9 +193,6 @@ fn meta(content: &Content) -> Vec<(Vec<u8>, Vec<u8>)> {
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("numbers and strings can be written as JSON")
 }
-
-/// The revision of an etcd without users.
-const NO_AUTH_REVISION: u64 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
+use store::auth::{AuthState, AuthTableError};
 use store::shell::{Content, Covered, NewFolder, RestoreError};
 use store::types::{Index, Term};
 
@@ -29,11 +30,8 @@ enum Refusal {
     Folder(#[from] RestoreError),
     #[error("{0}")]
     Settings(String),
-    #[error(
-        "the backup holds {users} users and {roles} roles, and this version of Taffrail has no authentication: a restored \
-         member would serve everybody. Disable authentication and remove users and roles before the backup is taken"
-    )]
-    Auth { users: usize, roles: usize },
+    #[error("the file is damaged: {0}")]
+    Auth(#[from] AuthTableError),
     #[error("revision {wanted} is not covered: {} covers the revisions from {first} to {last}", path.display())]
     NotCovered {
         path: PathBuf,
@@ -265,6 +263,7 @@ fn from_file(path: &Path, file: &BackupFile, wanted: Option<i64>) -> Result<Cont
         alarms,
         cluster_version,
         auth_enabled,
+        auth_revision,
         users,
         roles,
         applied,
@@ -272,9 +271,7 @@ fn from_file(path: &Path, file: &BackupFile, wanted: Option<i64>) -> Result<Cont
         compacted,
         revision,
     } = file.tables()?;
-    if auth_enabled || users > 0 || roles > 0 {
-        return Err(Refusal::Auth { users, roles });
-    }
+    let auth = AuthState::from_messages(auth_enabled, auth_revision, users, roles)?;
     let first = compacted.max(1);
     if let Some(wanted) = wanted.filter(|wanted| !(first..=revision).contains(wanted)) {
         return Err(Refusal::NotCovered {
@@ -290,6 +287,7 @@ fn from_file(path: &Path, file: &BackupFile, wanted: Option<i64>) -> Result<Cont
         revision: wanted.unwrap_or(revision).max(compacted),
         compacted,
         leases,
+        auth,
         alarms,
         members: Vec::new(),
         removed: Vec::new(),

@@ -12,6 +12,13 @@
 //! | `alarm ACTION MEMBER TYPE` | actions and types by their numbers too |
 //! | `term N`, `ops_max N` | of the entries that follow; entries allowed in a list of a transaction |
 //! | `publish ID NAME URL`, `version V`, `members` | |
+//! | `as NAME [rev=N]` | of whoever asks from then on; also `trusted`, as at first, and `nobody` |
+//! | `auth on/off/status`, `login NAME` | |
+//! | `user add NAME [nopw] [hash=H]`, `user passwd NAME [hash=H]`, `user del/get NAME`, `user list`, `user grant/revoke NAME ROLE` | |
+//! | `role add/del/get NAME`, `role list`, `role grant NAME TYPE K [end=E]`, `role grant NAME nothing`, `role revoke NAME K [end=E]` | |
+//! | `may watch K [end=E]`, `may renew ID`, `may ttl ID [keys]`, `may grant/leases/alarms/alarm/members/member/status/maintain` | only judged |
+
+mod auth;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -28,6 +35,7 @@ use proto::etcdserverpb::{
 use proto::mvccpb::KeyValue;
 
 use super::*;
+use crate::auth::Caller;
 use crate::membership::Member;
 
 #[test]
@@ -148,6 +156,7 @@ struct World {
     state: State,
     term: Term,
     ops_max: usize,
+    caller: Caller,
 }
 
 /// The words of a command not yet read.
@@ -161,6 +170,7 @@ impl World {
             state: State::new(Membership::bootstrap(vec![one])),
             term: Term(1),
             ops_max: 128,
+            caller: Caller::Trusted,
         }
     }
 
@@ -169,7 +179,11 @@ impl World {
         let mut request = InternalRaftRequest::default();
         match words.next() {
             "get" => {
-                return match self.state.mvcc.range(&words.get()) {
+                let get = words.get();
+                if let Err(refusal) = self.judged(super::Request::Range(&get)) {
+                    return vec![refusal];
+                }
+                return match self.state.mvcc.range(&get) {
                     Ok(plan) => show_range(&plan.finish(&BTreeMap::new())),
                     Err(error) => vec![error.to_string()],
                 };
@@ -261,9 +275,18 @@ impl World {
                     .chain([version])
                     .collect();
             }
-            other => panic!("unknown command {other}"),
+            "as" => {
+                self.become_caller(&mut words);
+                return Vec::new();
+            }
+            "may" => return self.may(&mut words),
+            other => assert!(
+                auth::fill(other, &mut words, &mut request),
+                "unknown command {other}"
+            ),
         }
         assert!(words.0.is_empty(), "{line}: what is {:?}?", words.0);
+        self.sign(&mut request);
         self.propose(&request)
     }
 
@@ -281,6 +304,9 @@ impl World {
             return vec![format!("not proposed: {error}")];
         }
         if let Some(txn) = request.txn.as_ref().filter(|txn| is_read_only(txn)) {
+            if let Err(refusal) = self.judged(super::Request::Txn(txn)) {
+                return vec![refusal];
+            }
             return match self.state.read_txn(txn).map(|(plan, _)| plan) {
                 Ok(plan) => show_txn(&plan.finish(&BTreeMap::new())),
                 Err(error) => vec![format!("error: {error}")],

@@ -16,6 +16,7 @@ use super::history::{Walk, Walked};
 use super::reads::fatal;
 use super::shared::{Pin, Shared};
 use crate::apply::{Request, State};
+use crate::auth::AuthState;
 use crate::backend::RevisionStore;
 use crate::error::{Error, Unavailable};
 use crate::membership::Member;
@@ -35,6 +36,8 @@ pub struct Content {
     pub compacted: i64,
     /// Leases: their ids, 8 bytes big-endian, and etcd's records of them.
     pub leases: Vec<(Bytes, Bytes)>,
+    /// Users, roles and whether auth is on.
+    pub auth: AuthState,
     /// Raised alarms.
     pub alarms: Vec<AlarmMember>,
     /// The members.
@@ -55,6 +58,7 @@ impl Content {
             revision: state.mvcc.current(),
             compacted: state.mvcc.compacted(),
             leases: state.lessor.encode(),
+            auth: state.auth.clone(),
             alarms: state.alarms.list(AlarmType::None),
             members: membership.iter().cloned().collect(),
             removed: membership.removed().collect(),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::shared::{Pin, Shared};
 use crate::apply::State;
+use crate::auth::AuthState;
 use crate::backend::{Checkpoint, Table, TableWrite};
 use crate::env::Instant;
 use crate::mvcc::KvHash;
@@ -86,6 +87,8 @@ pub(super) struct Maintenance {
     written_applied: Index,
     written_revision: i64,
     written_tables: BTreeMap<(Table, Bytes), Bytes>,
+    /// Users and roles as last written; there may be too many of them to compare with each checkpoint.
+    written_auth: AuthState,
     /// Dead revisions found and not yet handed to a checkpoint.
     dead: Vec<Revision>,
     /// Dead revisions that the checkpoint writer has been told of and not yet removed.
@@ -107,6 +110,7 @@ impl Maintenance {
     /// Maintenance of a state whose working copy holds everything up to `applied` and `revision`.
     pub(super) fn new(shared: Arc<Shared>, applied: Index, revision: i64) -> Self {
         let written_tables = small_tables(&shared.state.read());
+        let written_auth = shared.state.read().auth.clone();
         let compaction_settled = shared.state.read().mvcc.compaction().is_none();
         Maintenance {
             shared,
@@ -119,6 +123,7 @@ impl Maintenance {
             written_applied: applied,
             written_revision: revision,
             written_tables,
+            written_auth,
             dead: Vec::new(),
             dead_pending: 0,
             hashing: 0,
@@ -155,6 +160,7 @@ impl Maintenance {
         self.written_applied = state.applied();
         self.written_revision = state.mvcc.current();
         self.written_tables = small_tables(&state);
+        self.written_auth = state.auth.clone();
         self.dead.clear();
         self.dead_pending = 0;
         self.hash_spoilt = false;
@@ -397,25 +403,12 @@ impl Maintenance {
     /// Differences of the tables that are small enough to be compared whole.
     fn changed_tables(&mut self, state: &State, writes: &mut Vec<TableWrite>) {
         let now = small_tables(state);
-        for ((table, key), value) in &now {
-            if self.written_tables.get(&(*table, key.clone())) != Some(value) {
-                writes.push(TableWrite {
-                    table: *table,
-                    key: key.clone(),
-                    value: Some(value.clone()),
-                });
-            }
-        }
-        for (table, key) in self.written_tables.keys() {
-            if !now.contains_key(&(*table, key.clone())) {
-                writes.push(TableWrite {
-                    table: *table,
-                    key: key.clone(),
-                    value: None,
-                });
-            }
-        }
+        differences(&self.written_tables, &now, writes);
         self.written_tables = now;
+        if !state.auth.same(&self.written_auth) {
+            differences(&auth_table(&self.written_auth), &auth_table(&state.auth), writes);
+            self.written_auth = state.auth.clone();
+        }
     }
 
     /// A snapshot is due when the log since the last one outgrows the state, or the file is much larger than the state has
@@ -449,12 +442,15 @@ fn snapshot(state: &State) -> SnapshotJob {
         .encode()
         .into_iter()
         .map(|(key, value)| (Table::Lease, key, value));
+    let auth = auth_table(&state.auth)
+        .into_iter()
+        .map(|((table, key), value)| (table, key, value));
     SnapshotJob {
         applied: state.applied(),
         term: state.term(),
         revision: state.mvcc.current(),
         compacted: state.mvcc.compacted(),
-        tables: tables.chain(leases).collect(),
+        tables: tables.chain(leases).chain(auth).collect(),
     }
 }
 
@@ -471,6 +467,29 @@ fn small_tables(state: &State) -> BTreeMap<(Table, Bytes), Bytes> {
         .into_iter()
         .map(|(key, value)| ((Table::Alarm, key), value));
     members.chain(alarms).collect()
+}
+
+/// Users and roles, as records.
+fn auth_table(auth: &AuthState) -> BTreeMap<(Table, Bytes), Bytes> {
+    let records = auth.encode().into_iter();
+    records.map(|(key, value)| ((Table::Auth, key), value)).collect()
+}
+
+/// What leads from some records to others.
+fn differences(
+    before: &BTreeMap<(Table, Bytes), Bytes>,
+    now: &BTreeMap<(Table, Bytes), Bytes>,
+    writes: &mut Vec<TableWrite>,
+) {
+    let write = |(table, key): &(Table, Bytes), value: Option<&Bytes>| TableWrite {
+        table: *table,
+        key: key.clone(),
+        value: value.cloned(),
+    };
+    let set = now.iter().filter(|(at, value)| before.get(*at) != Some(*value));
+    writes.extend(set.map(|(at, value)| write(at, Some(value))));
+    let gone = before.keys().filter(|at| !now.contains_key(*at));
+    writes.extend(gone.map(|at| write(at, None)));
 }
 
 fn lease_writes(state: &State, changed: &BTreeSet<LeaseId>) -> Vec<TableWrite> {

@@ -217,7 +217,7 @@ fn refuse_occupied(disk: &dyn Disk, settings: &Settings) -> Result<(), RestoreEr
     }
 }
 
-/// The small tables of the new folder: the new cluster's members, the state's alarms and leases. The cluster's version is
+/// The small tables of the new folder: the new cluster's members, the state's alarms, leases, users and roles. The cluster's version is
 /// decided anew, by its members.
 fn tables(membership: &Membership, content: &Content) -> Vec<(Table, Bytes, Bytes)> {
     let mut alarms = Alarms::new();
@@ -230,6 +230,7 @@ fn tables(membership: &Membership, content: &Content) -> Vec<(Table, Bytes, Byte
     rows(Table::Member, membership.encode())
         .chain(rows(Table::Alarm, alarms.encode()))
         .chain(rows(Table::Lease, content.leases.clone()))
+        .chain(rows(Table::Auth, content.auth.encode()))
         .collect()
 }
 

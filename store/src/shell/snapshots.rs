@@ -4,7 +4,7 @@
 //! | kind | content |
 //! | --- | --- |
 //! | 1 | [`Head`], once, first |
-//! | 2 | length-delimited [`TableRow`]s: members, alarms, leases |
+//! | 2 | length-delimited [`TableRow`]s: members, alarms, leases, users and roles |
 //! | 3 | length-delimited [`StoredChange`]s in order of revision; a main revision is never split |
 
 use std::path::Path;
