@@ -6,9 +6,11 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use store::auth::Caller;
 use store::{OpenError, Store};
 use tokio::sync::watch;
 
+use crate::auth::Auth;
 use crate::backup::Backups;
 use crate::compactor;
 use crate::config::Settings;
@@ -85,6 +87,7 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     // Set once, here.
     let _ = shared_store.set(store.clone());
     attach(&peers, &store);
+    let auth = Auth::start(&settings.auth, &store).map_err(Failure::Runtime)?;
     let checker = Checker {
         store: store.clone(),
         tls: listeners.connector.clone(),
@@ -113,10 +116,11 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         stopping_seen.clone(),
     ));
     tokio::spawn(checker.run(settings.corruption, stopping_seen.clone()));
+    tokio::spawn(auth.clone().sweep(stopping_seen.clone()));
     let cores = cores(
         &store,
         &settings,
-        &peers,
+        (&peers, &auth),
         &defences,
         &leaderless_seen,
         &stopping_seen,
@@ -301,7 +305,7 @@ async fn close(settings: &Settings, stop: impl Future<Output = ()>) {
 fn cores(
     store: &Store,
     settings: &Settings,
-    peers: &Peers,
+    (peers, auth): (&Peers, &Arc<Auth>),
     defences: &Arc<Defences>,
     leaderless: &watch::Receiver<u64>,
     stopping: &watch::Receiver<bool>,
@@ -320,6 +324,8 @@ fn cores(
         .map(|shard| {
             Arc::new(Core {
                 store: store.clone(),
+                nobody: store.acting_as(Caller::Nobody),
+                auth: auth.clone(),
                 limits: settings.connection,
                 http: http.clone(),
                 shard: shard.clone(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use store::Store;
 use tokio::sync::watch;
 
+use crate::auth::Auth;
 use crate::backup::Backups;
 use crate::config::{ConnectionSettings, HttpSettings};
 use crate::defences::Defences;
@@ -16,7 +17,12 @@ use crate::peer::Peers;
 
 /// One runtime's view of the member. Each runtime has its own, so that reference counts stay on their core.
 pub(crate) struct Core {
+    /// This process's own handle: it may do everything, so no client's request is carried out by it.
     pub(crate) store: Store,
+    /// The handle of callers that say nothing of who they are.
+    pub(crate) nobody: Store,
+    /// Who callers are.
+    pub(crate) auth: Arc<Auth>,
     pub(crate) limits: ConnectionSettings,
     /// What is served over HTTP, and to whom.
     pub(crate) http: Arc<HttpSettings>,

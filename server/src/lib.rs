@@ -6,6 +6,7 @@
 //! | `bootstrap`, `shutdown` | the ordered start and stop |
 //! | `connection`, `placement` | a client's connection, and which runtime serves it |
 //! | `listen`, `tls` | sockets, and what stands between them and HTTP |
+//! | `auth` | who a caller is: passwords, tokens, certificates |
 //! | `peer` | the other members: transport, handshake, joining |
 //! | `compactor` | automatic compaction, when this member leads |
 //! | `corruption` | comparing the members' data |
@@ -26,6 +27,7 @@
 
 use std::process::ExitCode;
 
+mod auth;
 mod backup;
 mod bootstrap;
 mod compactor;

@@ -86,18 +86,6 @@ pub(super) fn learners_max(raw: &Raw) -> Result<usize, Refusal> {
     usize::try_from(given).map_err(|_| start("membership: too many learner members in cluster"))
 }
 
-/// Tokens come with authentication; what cannot be one is refused already.
-pub(super) fn check_token(raw: &Raw) -> Result<(), Refusal> {
-    let mut parts = raw.get("auth-token").split(',');
-    let fine = match parts.next() {
-        Some("" | "simple") => true,
-        Some("jwt") => parts.any(|option| option.starts_with("sign-method=")),
-        _ => false,
-    };
-    fine.then_some(())
-        .ok_or_else(|| start("auth: invalid auth options"))
-}
-
 /// What would make another member of this one.
 pub(super) fn check_unsupported(raw: &Raw) -> Result<(), Refusal> {
     let asked = table::all().find(|flag| {

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `table`, `usage` | etcd's flags, and the texts made of them |
 //! | `raw`, `file` | what the user said, checked for its form |
-//! | `listen`, `cluster`, `member`, `serving`, `corruption`, `log`, `gates` | what it means, checked for its sense |
+//! | `listen`, `cluster`, `member`, `serving`, `auth`, `corruption`, `log`, `gates` | what it means, checked for its sense |
 //! | `summary` | the log line with which a member begins |
 //! | `url`, `duration`, `number` | notations, as Go reads them |
 //! | `exit`, `notice` | what the user is told |
@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use self::exit::{Exit, Refused, RefusedBy};
 use self::raw::Raw;
 
+mod auth;
 mod cluster;
 mod corruption;
 pub(crate) mod duration;
@@ -36,6 +37,7 @@ pub(crate) mod url;
 mod usage;
 mod version;
 
+pub(crate) use self::auth::AuthSettings;
 pub(crate) use self::corruption::CorruptionSettings;
 #[allow(unused_imports, reason = "TLS comes with its own room")]
 pub(crate) use self::listen::{Address, Listener, TlsSettings, TlsVersion};
@@ -71,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) connection: ConnectionSettings,
     /// When the leader compacts by itself.
     pub(crate) auto_compaction: AutoCompaction,
+    /// How users log in.
+    pub(crate) auth: AuthSettings,
     /// Whether damaged data are set aside and come anew from the other members.
     pub(crate) heal_from_peers: bool,
     /// When this member's data are compared with the others'.
@@ -147,7 +151,7 @@ impl Settings {
         .map_err(start)?;
         let learners_max = member::learners_max(raw)?;
         member::skip_defragmentation(raw);
-        member::check_token(raw)?;
+        let auth = AuthSettings::read(raw)?;
         member::check_unsupported(raw)?;
         let store = member::store(raw, timing, cluster, &advertised, learners_max)?;
         let summary = summary::fields(raw, &store, &gates);
@@ -163,6 +167,7 @@ impl Settings {
             peer_tls,
             http: serving::http(raw),
             auto_compaction,
+            auth,
             heal_from_peers: raw.flag("heal-from-peers"),
             corruption: CorruptionSettings::read(raw, &gates),
             slow: SlowSettings {

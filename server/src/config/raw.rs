@@ -401,7 +401,7 @@ mod tests {
         let raw = read(
             &[
                 "--max-wals=3",
-                "--auth-token=jwt",
+                "--memory-mlock",
                 "--max-snapshots=1",
                 "--raft-read-timeout=5s",
             ],
@@ -413,7 +413,7 @@ mod tests {
             [
                 "unrecognized environment variable environment-variable=\"ETCD_WHAT=1\"",
                 "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.",
-                "accepted without effect in this version flags=[\"--auth-token\",\"--max-wals\"]",
+                "accepted without effect in this version flags=[\"--max-wals\",\"--memory-mlock\"]",
             ]
         );
         assert!(warnings(&read(&["--auto-tls=false", "--force=1"], &[]).unwrap()).is_empty());

@@ -273,9 +273,9 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         live("tls-max-version", "", Kind::Text, "Highest version of TLS: TLS1.2 or TLS1.3."),
     ]),
     ("Auth", &[
-        inert("auth-token", "simple", Kind::Text, "Kind of authentication tokens and its options: simple, or jwt,..."),
-        inert("bcrypt-cost", "10", Kind::Unsigned, "Cost of hashing passwords, 4 to 31."),
-        inert("auth-token-ttl", "300", Kind::Unsigned, "Seconds that a simple token is valid."),
+        live("auth-token", "simple", Kind::Text, "Kind of authentication tokens and its options: simple, or jwt,..."),
+        live("bcrypt-cost", "10", Kind::Unsigned, "Cost of hashing passwords, 4 to 31."),
+        live("auth-token-ttl", "300", Kind::Unsigned, "Seconds that a simple token is valid."),
     ]),
     ("Profiling and Monitoring", &[
         live("enable-pprof", "false", Kind::Bool, "Serve profiles below /debug/pprof/."),

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -21,18 +21,26 @@ use super::routes::Route;
 use crate::core::Core;
 use crate::defences::{MESSAGE_MAX, late_message};
 use crate::grpc;
+use crate::listen::PeerIdentity;
 
 /// A call that is ready to be made.
 pub(super) struct Call {
     pub(super) core: Arc<Core>,
     pub(super) route: &'static Route,
     metadata: HeaderMap,
+    /// Where it comes from.
+    peer: Option<Arc<PeerIdentity>>,
     deadline: Option<Instant>,
 }
 
 impl Call {
     /// Reads what `headers` say of it: metadata, and the time it may take.
-    pub(super) fn new(core: Arc<Core>, route: &'static Route, headers: &HeaderMap) -> Result<Call, Status> {
+    pub(super) fn new(
+        core: Arc<Core>,
+        route: &'static Route,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Call, Status> {
         let deadline = match headers.get(TIMEOUT) {
             Some(text) => deadline(text)?,
             None => None,
@@ -41,6 +49,7 @@ impl Call {
             core,
             route,
             metadata: metadata(headers)?,
+            peer: extensions.get::<Arc<PeerIdentity>>().map(nameless),
             deadline,
         })
     }
@@ -78,12 +87,24 @@ impl Call {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.headers_mut() = self.metadata;
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
         match self.route.rpc_path.parse() {
             Ok(path) => *request.uri_mut() = path,
             Err(error) => return Messages::failed(Status::internal(format!("no path: {error}"))),
         }
         Messages::new(grpc::serve_local(self.core, request).await)
     }
+}
+
+/// The connection without the name in its certificate, which is no user's here: in etcd the gateway is a client itself,
+/// and must not lend its own name to whoever comes by it (CVE-2018-16886).
+fn nameless(peer: &Arc<PeerIdentity>) -> Arc<PeerIdentity> {
+    Arc::new(PeerIdentity {
+        common_name: None,
+        address: peer.address,
+    })
 }
 
 fn whole(frame: Bytes) -> UnsyncBoxBody<Bytes, Status> {

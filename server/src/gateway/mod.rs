@@ -42,7 +42,7 @@ pub(crate) async fn serve(core: Arc<Core>, path: &str, request: Request<Incoming
         Err(status) => return refuse(&status),
     };
     let (parts, body) = request.into_parts();
-    let call = match Call::new(core, route, &parts.headers) {
+    let call = match Call::new(core, route, &parts.headers, &parts.extensions) {
         Ok(call) => call,
         Err(status) => return refuse(&status),
     };

@@ -64,7 +64,8 @@ pub(super) fn accept(core: Arc<Core>, path: &str, mut request: Request<Incoming>
             .insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("Bearer"));
     }
     let headers = headers(request.headers());
-    let call = find(path, &Method::POST).and_then(|route| Call::new(core.clone(), route, &headers));
+    let call = find(path, &Method::POST)
+        .and_then(|route| Call::new(core.clone(), route, &headers, request.extensions()));
     tokio::spawn(serve(core, call, upgrade));
     answer
 }

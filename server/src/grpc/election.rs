@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use http::Request;
+use store::Store;
 
 use super::guard::Guarded;
 use super::meter::RequestBody;
@@ -12,8 +13,12 @@ use super::{Answering, requires_leader, server_stream, unary, waited};
 use crate::concurrency::{election, observe};
 use crate::core::Core;
 
-pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
-    let store = &core.store;
+pub(super) fn serve<'a>(
+    core: &'a Arc<Core>,
+    store: &'a Store,
+    rpc: Rpc,
+    request: Request<RequestBody>,
+) -> Answering<'a> {
     match rpc {
         Rpc::Campaign => unary(core, request, move |q| waited(core, election::campaign(store, q))),
         Rpc::Proclaim => unary(core, request, move |q| waited(core, election::proclaim(store, q))),

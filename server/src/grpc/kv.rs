@@ -10,14 +10,19 @@ use proto::etcdserverpb::{
     TxnResponse,
 };
 use proto::mvccpb::KeyValue;
+use store::Store;
 
 use super::meter::RequestBody;
 use super::rpc::Rpc;
 use super::{Answering, answer, guard, large_answer, server_stream, status, unary};
 use crate::core::Core;
 
-pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
-    let store = &core.store;
+pub(super) fn serve<'a>(
+    core: &'a Arc<Core>,
+    store: &'a Store,
+    rpc: Rpc,
+    request: Request<RequestBody>,
+) -> Answering<'a> {
     match rpc {
         Rpc::Range => unary(core, request, move |q: RangeRequest| async move {
             guard::serves_read(core, q.serializable)?;
@@ -42,7 +47,7 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
             request,
             move |q| async move { answer(store.compact(q).await) },
         ),
-        Rpc::RangeStream => range_stream(core, request),
+        Rpc::RangeStream => range_stream(core, store, request),
         other => unreachable!("{other:?} is no RPC of KV"),
     }
 }
@@ -76,9 +81,9 @@ fn txn_bytes(answer: &TxnResponse) -> usize {
     answer.responses.iter().map(bytes).sum()
 }
 
-fn range_stream(core: &Arc<Core>, request: Request<RequestBody>) -> Answering<'_> {
+fn range_stream<'a>(core: &'a Arc<Core>, store: &'a Store, request: Request<RequestBody>) -> Answering<'a> {
     server_stream(core, request, move |q| async {
-        let parts = core.store.range_stream(q);
+        let parts = store.range_stream(q);
         let shard = core.shard.clone();
         let messages = stream::unfold((parts, shard), |(mut parts, shard)| async {
             let message = match parts.next().await? {

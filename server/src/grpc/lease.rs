@@ -5,17 +5,23 @@ use std::sync::Arc;
 use futures_util::{Stream, stream};
 use http::Request;
 use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest};
+use store::Store;
 use tonic::{Status, Streaming};
 
 use super::guard::Guarded;
 use super::meter::RequestBody;
 use super::rpc::Rpc;
-use super::{Answering, answer, bidi_stream, requires_leader, status, unary};
+use super::{Answering, acting, answer, bidi_stream, requires_leader, status, unary};
+use crate::auth::Credentials;
 use crate::core::Core;
 use crate::metrics::StreamFailure;
 
-pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
-    let store = &core.store;
+pub(super) fn serve<'a>(
+    core: &'a Arc<Core>,
+    store: &'a Store,
+    rpc: Rpc,
+    request: Request<RequestBody>,
+) -> Answering<'a> {
     match rpc {
         Rpc::LeaseGrant => unary(core, request, move |q| async move {
             answer(store.lease_grant(q).await)
@@ -31,26 +37,31 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
         }),
         Rpc::LeaseKeepAlive => {
             let requires_leader = requires_leader(request.headers());
-            bidi_stream(core, request, move |requests| async move {
-                let renewals = renewals(core.clone(), requests);
-                Ok(tonic::Response::new(Guarded::new(
-                    core,
-                    requires_leader,
-                    renewals,
-                )))
+            let credentials = Credentials::of(&request);
+            bidi_stream(core, request, move |requests| {
+                let credentials = credentials.clone();
+                async move {
+                    let renewals = renewals(core.clone(), credentials, requests);
+                    Ok(tonic::Response::new(Guarded::new(
+                        core,
+                        requires_leader,
+                        renewals,
+                    )))
+                }
             })
         }
         other => unreachable!("{other:?} is no RPC of Lease"),
     }
 }
 
-/// One answer per request, in turn. The client's end of the stream ends it; so does the first error.
+/// One answer per request, in turn; who calls is found out with each. The client's end of the stream ends it; so does the first error.
 fn renewals(
     core: Arc<Core>,
+    credentials: Credentials,
     requests: Streaming<LeaseKeepAliveRequest>,
 ) -> impl Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send + 'static {
-    stream::unfold(Some((core, requests)), |state| async {
-        let (core, mut requests) = state?;
+    stream::unfold(Some((core, credentials, requests)), |state| async {
+        let (core, credentials, mut requests) = state?;
         let request = match requests.message().await {
             Ok(request) => request?,
             Err(error) => {
@@ -62,10 +73,11 @@ fn renewals(
             }
         };
         core.shard.message_received(Rpc::LeaseKeepAlive);
-        match core.store.lease_keep_alive(request.id).await {
+        let store = acting(&core, &credentials).await;
+        match store.lease_keep_alive(request.id).await {
             Ok(renewal) => {
                 core.shard.message_sent(Rpc::LeaseKeepAlive);
-                Some((Ok(renewal), Some((core, requests))))
+                Some((Ok(renewal), Some((core, credentials, requests))))
             }
             Err(error) => Some((Err(status::of(&error)), None)),
         }

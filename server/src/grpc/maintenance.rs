@@ -10,6 +10,8 @@ use proto::etcdserverpb::{
     DowngradeResponse, HashKvRequest, HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse,
     SnapshotRequest, StatusRequest, StatusResponse,
 };
+use store::Store;
+use store::apply::Request as Asked;
 use store::types::MemberId;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -21,8 +23,12 @@ use super::{Answering, answer, requires_leader, server_stream, status, unary};
 use crate::config::{ETCD_VERSION, STORAGE_VERSION};
 use crate::core::Core;
 
-pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
-    let store = &core.store;
+pub(super) fn serve<'a>(
+    core: &'a Arc<Core>,
+    store: &'a Store,
+    rpc: Rpc,
+    request: Request<RequestBody>,
+) -> Answering<'a> {
     match rpc {
         Rpc::Alarm => unary(
             core,
@@ -33,6 +39,8 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
             answer(store.hash_kv(q.revision).await)
         }),
         Rpc::Status => unary(core, request, move |_: StatusRequest| async {
+            let permitted = store.permit(Asked::Status);
+            permitted.map_err(|error| status::of(&error))?;
             Ok(tonic::Response::new(status_response(&store.status())))
         }),
         // Space is reclaimed continuously: there is nothing to do but to wait until it is. etcd's answer has no header
@@ -53,22 +61,22 @@ pub(super) fn serve(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -
                 hash,
             }))
         }),
-        Rpc::Snapshot => snapshot(core, request),
+        Rpc::Snapshot => snapshot(core, store, request),
         Rpc::MoveLeader => unary(core, request, move |q: MoveLeaderRequest| async move {
             let moved = store.move_leader(MemberId(q.target_id)).await;
             // etcd's answer has no header either.
             answer(moved.map(|()| MoveLeaderResponse::default()))
         }),
-        Rpc::Downgrade => unary(core, request, move |q| downgrade(core, q)),
+        Rpc::Downgrade => unary(core, request, move |q| downgrade(store, q)),
         other => unreachable!("{other:?} is not served here"),
     }
 }
 
 /// The whole state as etcd's file, in parts.
-fn snapshot(core: &Arc<Core>, request: Request<RequestBody>) -> Answering<'_> {
+fn snapshot<'a>(core: &'a Arc<Core>, store: &'a Store, request: Request<RequestBody>) -> Answering<'a> {
     let requires_leader = requires_leader(request.headers());
     server_stream(core, request, move |_: SnapshotRequest| async move {
-        let parts = core.backups.begin(&core.store).await;
+        let parts = core.backups.begin(store).await;
         let parts = parts.map_err(|failure| status::of_backup(&failure))?;
         let shard = core.shard.clone();
         let messages = ReceiverStream::new(parts).map(move |part| {
@@ -84,10 +92,9 @@ fn snapshot(core: &Arc<Core>, request: Request<RequestBody>) -> Answering<'_> {
 }
 
 async fn downgrade(
-    core: &Core,
+    store: &Store,
     request: DowngradeRequest,
 ) -> Result<tonic::Response<DowngradeResponse>, Status> {
-    let store = &core.store;
     let version = match DowngradeAction::try_from(request.action) {
         Ok(DowngradeAction::Validate) => store.validate_downgrade(&request.version).await,
         Ok(DowngradeAction::Enable) => store.enable_downgrade(&request.version).await,

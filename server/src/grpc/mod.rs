@@ -16,6 +16,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use prost::Message;
+use store::Store;
 use store::error::Error;
 use tonic::body::Body;
 use tonic::server::{Grpc, ServerStreamingService, StreamingService, UnaryService};
@@ -26,10 +27,12 @@ use self::codec::{KeepingWire, Wire};
 use self::meter::{AnswerBody, Call, RequestBody, Source};
 use self::rpc::{Kind, Rpc};
 use self::stats::Kept;
+use crate::auth::Credentials;
 use crate::concurrency::Failure;
 use crate::core::{Core, raised};
 use crate::listen::PeerIdentity;
 
+mod auth;
 pub(crate) mod backlog;
 mod cluster;
 mod codec;
@@ -77,28 +80,47 @@ async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<Answer
     }
     let backlog = (kind != Kind::BidiStream).then(|| core.requests.clone());
     // What the gateway hands on is there.
-    let arrival = request.extensions().get::<Arc<PeerIdentity>>().map(|peer| {
+    let from_wire = matches!(request.body(), Source::Wire(_));
+    let peer = request.extensions().get::<Arc<PeerIdentity>>();
+    let arrival = peer.filter(|_| from_wire).map(|peer| {
         let arrivals = &core.defences.arrivals;
         arrivals.expect(peer.address.ip(), kind != Kind::BidiStream)
     });
     let request = request.map(|body| RequestBody::new(rpc, body, core.shard.clone(), backlog, arrival));
-    let response = route(&core, rpc, request).await;
+    // Who calls does not matter while authentication is off; should it be turned on meanwhile, it is nobody.
+    let acting = match core.store.auth_enabled() {
+        true => Some(acting(&core, &Credentials::of(&request)).await),
+        false => None,
+    };
+    let store = acting.as_ref().unwrap_or(&core.nobody);
+    let response = route(&core, store, rpc, request).await;
     finish(response, call)
 }
 
-fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering<'_> {
+/// The store for a caller with these credentials.
+async fn acting(core: &Core, credentials: &Credentials) -> Store {
+    core.store
+        .acting_as(core.auth.caller(&core.store, credentials).await)
+}
+
+fn route<'a>(
+    core: &'a Arc<Core>,
+    store: &'a Store,
+    rpc: Rpc,
+    request: Request<RequestBody>,
+) -> Answering<'a> {
     match rpc {
         Rpc::Range | Rpc::RangeStream | Rpc::Put | Rpc::DeleteRange | Rpc::Txn | Rpc::Compact => {
-            kv::serve(core, rpc, request)
+            kv::serve(core, store, rpc, request)
         }
-        Rpc::Watch => watch::serve(core, request),
+        Rpc::Watch => watch::serve(core, store, request),
         Rpc::LeaseGrant
         | Rpc::LeaseRevoke
         | Rpc::LeaseKeepAlive
         | Rpc::LeaseTimeToLive
-        | Rpc::LeaseLeases => lease::serve(core, rpc, request),
+        | Rpc::LeaseLeases => lease::serve(core, store, rpc, request),
         Rpc::MemberAdd | Rpc::MemberRemove | Rpc::MemberUpdate | Rpc::MemberList | Rpc::MemberPromote => {
-            cluster::serve(core, rpc, request)
+            cluster::serve(core, store, rpc, request)
         }
         Rpc::Alarm
         | Rpc::Status
@@ -107,15 +129,13 @@ fn route(core: &Arc<Core>, rpc: Rpc, request: Request<RequestBody>) -> Answering
         | Rpc::HashKv
         | Rpc::Snapshot
         | Rpc::MoveLeader
-        | Rpc::Downgrade => maintenance::serve(core, rpc, request),
-        Rpc::Lock | Rpc::Unlock => lock::serve(core, rpc, request),
+        | Rpc::Downgrade => maintenance::serve(core, store, rpc, request),
+        Rpc::Lock | Rpc::Unlock => lock::serve(core, store, rpc, request),
         Rpc::Campaign | Rpc::Proclaim | Rpc::Leader | Rpc::Observe | Rpc::Resign => {
-            election::serve(core, rpc, request)
+            election::serve(core, store, rpc, request)
         }
         Rpc::HealthCheck | Rpc::HealthList | Rpc::HealthWatch => health::serve(core, rpc, request),
-        _ => Box::pin(std::future::ready(
-            status::not_supported(rpc.names().1).into_http(),
-        )),
+        _ => auth::serve(core, store, rpc, request),
     }
 }
 

@@ -7,6 +7,7 @@
 use store::error::{AuthError, Error, RequestError, Unavailable};
 use tonic::{Code, Status};
 
+use crate::auth::{LoginError, PasswordError};
 use crate::backup;
 use crate::concurrency::Failure;
 
@@ -218,6 +219,20 @@ pub(crate) fn of_backup(failure: &backup::Failure) -> Status {
     }
 }
 
+/// Why nobody logs in, or a password is not hashed.
+pub(crate) fn of_login(error: &LoginError) -> Status {
+    match error {
+        LoginError::Store(error) => of(error),
+        // Ours: etcd checks any number of passwords at once.
+        LoginError::Password(PasswordError::Busy | PasswordError::TooManyFailures) => {
+            Status::new(Code::ResourceExhausted, format!("etcdserver: {error}"))
+        }
+        LoginError::Password(_) | LoginError::Sign(_) | LoginError::NoEntropy(_) => {
+            Status::new(Code::Unknown, error.to_string())
+        }
+    }
+}
+
 /// An action of Downgrade outside the enum.
 pub(crate) fn unknown_method() -> Status {
     Status::new(Code::Unknown, "etcdserver: unknown method")
@@ -231,14 +246,6 @@ pub(crate) fn watch_canceled() -> Status {
 /// The metadata `client-api-version` is not text.
 pub(crate) fn invalid_client_api_version() -> Status {
     Status::new(Code::InvalidArgument, "etcdserver: invalid client api version")
-}
-
-/// An RPC that etcd has and this version has not.
-pub(crate) fn not_supported(method: &str) -> Status {
-    Status::new(
-        Code::Unimplemented,
-        format!("{method} is not supported by this version of Taffrail"),
-    )
 }
 
 /// Whether a stream ended because of what its client sent, rather than because the client left.

@@ -12,6 +12,7 @@ use std::time::Instant;
 use futures_util::Stream;
 use http::Request;
 use proto::etcdserverpb::{WatchRequest, WatchResponse, watch_request::RequestUnion};
+use store::Store;
 use store::shell::{WatchRequests, WatchResponses};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -21,16 +22,38 @@ use super::guard::Guarded;
 use super::meter::{RequestBody, Shard};
 use super::rpc::Rpc;
 use super::{Answering, bidi_stream, requires_leader, status};
+use crate::auth::Credentials;
 use crate::core::Core;
 use crate::metrics::{StreamFailure, WatchSend};
 
-pub(super) fn serve(core: &Arc<Core>, request: Request<RequestBody>) -> Answering<'_> {
+pub(super) fn serve<'a>(
+    core: &'a Arc<Core>,
+    store: &'a Store,
+    request: Request<RequestBody>,
+) -> Answering<'a> {
     let requires_leader = requires_leader(request.headers());
-    bidi_stream(core, request, move |requests| async move {
-        let opened = core.store.watch().await.map_err(|error| status::of(&error))?;
-        let answers = Answers::start(core, requests, opened);
-        Ok(tonic::Response::new(Guarded::new(core, requires_leader, answers)))
+    let credentials = Credentials::of(&request);
+    bidi_stream(core, request, move |requests| {
+        let credentials = credentials.clone();
+        async move {
+            let opened = store.watch().await.map_err(|error| status::of(&error))?;
+            let client = Client {
+                core: core.clone(),
+                credentials,
+                requests,
+            };
+            let answers = Answers::start(client, opened);
+            Ok(tonic::Response::new(Guarded::new(core, requires_leader, answers)))
+        }
     })
+}
+
+/// The client's side of a stream. Who it is, is found out with each watcher that it asks for, as in etcd: a token may have
+/// come to its end meanwhile.
+struct Client {
+    core: Arc<Core>,
+    credentials: Credentials,
+    requests: Streaming<WatchRequest>,
 }
 
 /// The answers of one watch stream; dropping it ends the stream in the hub.
@@ -45,14 +68,10 @@ struct Answers {
 }
 
 impl Answers {
-    fn start(
-        core: &Arc<Core>,
-        inbound: Streaming<WatchRequest>,
-        (requests, responses): (WatchRequests, WatchResponses),
-    ) -> Answers {
+    fn start(client: Client, (requests, responses): (WatchRequests, WatchResponses)) -> Answers {
         let (report, broken) = oneshot::channel();
-        let shard = core.shard.clone();
-        let reader = tokio::spawn(read(inbound, requests, shard.clone(), report));
+        let shard = client.core.shard.clone();
+        let reader = tokio::spawn(read(client, requests, report));
         Answers {
             responses,
             reader,
@@ -96,12 +115,13 @@ impl Stream for Answers {
 
 /// Hands the client's requests to the hub. After the client's half-close it only keeps the hub's stream open,
 /// until it is aborted with the answers.
-async fn read(
-    mut inbound: Streaming<WatchRequest>,
-    requests: WatchRequests,
-    shard: Arc<Shard>,
-    report: oneshot::Sender<Status>,
-) {
+async fn read(client: Client, requests: WatchRequests, report: oneshot::Sender<Status>) {
+    let Client {
+        core,
+        credentials,
+        requests: mut inbound,
+    } = client;
+    let shard = &core.shard;
     loop {
         let request = match inbound.message().await {
             Ok(Some(request)) => request,
@@ -121,7 +141,10 @@ async fn read(
         };
         shard.message_received(Rpc::Watch);
         let handed = match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => requests.create(create).await,
+            Some(RequestUnion::CreateRequest(create)) => {
+                let caller = core.auth.caller(&core.store, &credentials).await;
+                requests.create_as(caller, create).await
+            }
             Some(RequestUnion::CancelRequest(cancel)) => requests.cancel(cancel.watch_id).await,
             Some(RequestUnion::ProgressRequest(_)) => requests.progress().await,
             // etcd ignores a request without content, and one of a kind it does not know.

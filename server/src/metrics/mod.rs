@@ -31,7 +31,6 @@
 //! - `etcd_server_request_duration_seconds` and `etcd_server_proposals_failed_total` tell of clients' requests, not of what
 //!   the leader proposes by itself; `success` is false where a request was not carried out, not where it was refused.
 //! - `etcd_server_go_version` says that there is none.
-//! - `etcd_debugging_auth_revision` is that of an auth store which was never changed: this server has none yet.
 //! - `etcd_server_learner_promote_...` tell of promotions that were asked for, not of those that the leader makes by itself.
 //!
 //! Left out: `go_*`, `etcd_snap_*`, `etcd_debugging_store_*` and `etcd_grpc_proxy_*`, which tell of parts that are not here.

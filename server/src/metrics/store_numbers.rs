@@ -36,6 +36,7 @@ pub(super) fn add(page: &mut Page, core: &Core, metrics: &Metrics) {
             1.0,
         );
     }
+    add_auth(page, core);
     add_alarms(page, &metrics.alarms);
     let mut features = page.family(
         "etcd_server_feature_enabled",
@@ -46,6 +47,47 @@ pub(super) fn add(page: &mut Page, core: &Core, metrics: &Metrics) {
         features.add(&[("name", name), ("stage", stage)], u64::from(enabled));
     }
     page.push_if_any(features);
+}
+
+/// Users, passwords and tokens.
+fn add_auth(page: &mut Page, core: &Core) {
+    let numbers = core.auth.numbers();
+    page.gauge(
+        "etcd_debugging_auth_revision",
+        "The current revision of auth store.",
+        core.store.auth_view().revision() as f64,
+    );
+    page.gauge(
+        "taffrail_auth_simple_tokens",
+        "Simple tokens that this member knows.",
+        numbers.tokens as f64,
+    );
+    let passwords = numbers.passwords;
+    page.gauge(
+        "taffrail_auth_passwords_waiting",
+        "Passwords that wait to be hashed or checked.",
+        passwords.waiting as f64,
+    );
+    let mut checks = page.family(
+        "taffrail_auth_passwords_total",
+        "Passwords by what became of them; refused are those that were not looked at, because too many waited or too many \
+         had failed.",
+        MetricType::COUNTER,
+    );
+    for (outcome, count) in [
+        ("hashed", passwords.hashed),
+        ("matched", passwords.matched),
+        ("failed", passwords.failed),
+        ("refused", passwords.refused),
+    ] {
+        checks.add(&[("outcome", outcome)], count);
+    }
+    page.push(checks);
+    page.counter_s(
+        "taffrail_auth_password_work_seconds_total",
+        "Time spent on hashing and checking passwords.",
+        passwords.work_us as f64 / 1e6,
+    );
 }
 
 /// Absent before the first alarm, as in etcd, and there ever after.
@@ -165,11 +207,6 @@ const GAUGES: &[Row<f64>] = &[
         "etcd_debugging_mvcc_db_compaction_last",
         "The unix time of the last db compaction. Resets to 0 on start.",
         |m| m.compacted_at_s as f64,
-    ),
-    (
-        "etcd_debugging_auth_revision",
-        "The current revision of auth store.",
-        |_| AUTH_REVISION,
     ),
     (
         "taffrail_wal_bytes",
@@ -295,6 +332,3 @@ const COUNTERS: &[Row<u64>] = &[
         |m| m.leases_expired,
     ),
 ];
-
-/// The revision of an auth store that was never changed.
-const AUTH_REVISION: f64 = 1.0;

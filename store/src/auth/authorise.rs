@@ -72,13 +72,14 @@ impl<'a> From<&'a KeyRange> for Keys<'a> {
 /// Whether a caller may do something, under a state.
 ///
 /// # Errors
-/// `UserEmpty`, `AuthOldRevision`, `UserNotFound`, `PermissionDenied`.
+/// `InvalidAuthToken`, `UserEmpty`, `AuthOldRevision`, `UserNotFound`, `PermissionDenied`.
 pub fn authorise(auth: &AuthState, who: Identity<'_>, operation: &Operation<'_>) -> Result<(), AuthError> {
     if !auth.enabled() || who == Identity::Trusted {
         return Ok(());
     }
     match *operation {
         Operation::Open => Ok(()),
+        _ if who == Identity::Stranger => Err(AuthError::InvalidAuthToken),
         Operation::Authenticated => match who {
             Identity::Nobody => Err(AuthError::UserEmpty),
             _ => Ok(()),

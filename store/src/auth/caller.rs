@@ -12,6 +12,8 @@ pub enum Caller {
     Trusted,
     /// Somebody without a token and without a certificate.
     Nobody,
+    /// Somebody whose token is no good.
+    Stranger,
     /// Somebody authenticated.
     User {
         /// By this name. There need not be such a user: a certificate may name anybody.
@@ -32,6 +34,7 @@ impl Caller {
         match self {
             Caller::Trusted => Identity::Trusted,
             Caller::Nobody => Identity::Nobody,
+            Caller::Stranger => Identity::Stranger,
             Caller::User { name, revision } => Identity::User {
                 name,
                 revision: match *revision {
@@ -50,6 +53,8 @@ pub enum Identity<'a> {
     Trusted,
     /// See [`Caller::Nobody`].
     Nobody,
+    /// See [`Caller::Stranger`]. No entry of the log is a stranger's.
+    Stranger,
     /// See [`Caller::User`].
     User {
         /// The name.
@@ -65,7 +70,7 @@ impl<'a> Identity<'a> {
     pub fn name(self) -> &'a str {
         match self {
             Identity::User { name, .. } => name,
-            Identity::Trusted | Identity::Nobody => "",
+            Identity::Trusted | Identity::Nobody | Identity::Stranger => "",
         }
     }
 }

@@ -91,7 +91,7 @@ impl Judged {
         state.judge(who, request)?;
         Ok(match who {
             Identity::User { revision, .. } => Judged(revision),
-            Identity::Trusted | Identity::Nobody => Judged(0),
+            Identity::Trusted | Identity::Nobody | Identity::Stranger => Judged(0),
         })
     }
 
@@ -465,6 +465,10 @@ impl Store {
             Caller::Nobody if self.shared.auth.enabled() => {
                 self.shared.state.read().refuse_nobody(request)?;
             }
+            // A login is whose the password is, and nothing else is looked at.
+            Caller::Stranger if self.shared.auth.enabled() && request.authenticate.is_none() => {
+                return Err(AuthError::InvalidAuthToken.into());
+            }
             Caller::User { name, revision } if self.shared.auth.enabled() => {
                 let auth_revision = match *revision {
                     Caller::AT_PRESENT => self.shared.auth.revision(),
@@ -476,7 +480,7 @@ impl Store {
                     ..RequestHeader::default()
                 });
             }
-            Caller::Nobody | Caller::User { .. } => {}
+            Caller::Nobody | Caller::Stranger | Caller::User { .. } => {}
         }
         Ok(())
     }

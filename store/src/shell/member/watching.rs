@@ -98,6 +98,7 @@ impl Member {
 fn refusal_text(error: AuthError) -> String {
     let code = match error {
         AuthError::UserEmpty | AuthError::AuthOldRevision => "InvalidArgument",
+        AuthError::InvalidAuthToken => "Unauthenticated",
         _ => "PermissionDenied",
     };
     format!("rpc error: code = {code} desc = etcdserver: {error}")
