@@ -51,7 +51,7 @@ impl Object {
         }
     }
 
-    fn bytes(self, name: &str, value: &[u8]) -> Object {
+    pub(super) fn bytes(self, name: &str, value: &[u8]) -> Object {
         if value.is_empty() {
             self
         } else {

@@ -8,10 +8,9 @@ use clap::ArgMatches;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
-use tonic::transport::Channel;
 
 use super::print::{Format, Printer, print_line};
-use super::session::Session;
+use super::session::{Connection, Session};
 use super::{Failure, line};
 
 pub(super) async fn get(session: &Session, printer: &Printer, matches: &ArgMatches) -> Result<(), Failure> {
@@ -88,7 +87,7 @@ pub(super) async fn compaction(session: &Session, matches: &ArgMatches) -> Resul
     Ok(())
 }
 
-async fn client(session: &Session) -> Result<KvClient<Channel>, Failure> {
+async fn client(session: &Session) -> Result<KvClient<Connection>, Failure> {
     Ok(KvClient::new(session.connect().await?).max_decoding_message_size(usize::MAX))
 }
 

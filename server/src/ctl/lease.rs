@@ -11,11 +11,10 @@ use proto::etcdserverpb::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use super::json::{self, Object};
 use super::print::{Format, Printer, print, print_line};
-use super::session::{self, Session};
+use super::session::{self, Connection, Session};
 use super::{Failure, kv, line};
 
 pub(super) async fn run(session: &Session, printer: &Printer, matches: &ArgMatches) -> Result<(), Failure> {
@@ -29,7 +28,7 @@ pub(super) async fn run(session: &Session, printer: &Printer, matches: &ArgMatch
     }
 }
 
-async fn client(session: &Session) -> Result<LeaseClient<Channel>, Failure> {
+async fn client(session: &Session) -> Result<LeaseClient<Connection>, Failure> {
     Ok(LeaseClient::new(session.connect().await?).max_decoding_message_size(usize::MAX))
 }
 

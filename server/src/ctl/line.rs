@@ -3,10 +3,25 @@
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::accounts;
 use crate::config::duration;
 
 /// Flags that every command takes, and that have a variable `ETCDCTL_…`.
-pub(super) const GLOBAL: [&str; 5] = ["endpoints", "dial-timeout", "command-timeout", "write-out", "hex"];
+pub(super) const GLOBAL: [&str; 13] = [
+    "endpoints",
+    "dial-timeout",
+    "command-timeout",
+    "write-out",
+    "hex",
+    "user",
+    "password",
+    "auth-jwt-token",
+    "cert",
+    "key",
+    "cacert",
+    "insecure-transport",
+    "insecure-skip-tls-verify",
+];
 
 /// The variable of a global flag.
 pub(super) fn variable(name: &str) -> String {
@@ -56,6 +71,7 @@ pub(super) fn command(env: &[(String, String)]) -> Command {
                 .default_value(or_env("hex", "false"))
                 .global(true),
         )
+        .args(callers(or_env))
         .subcommands([
             get(),
             put(),
@@ -69,6 +85,7 @@ pub(super) fn command(env: &[(String, String)]) -> Command {
             alarm(),
             snapshot(),
         ])
+        .subcommands(accounts::commands())
         .subcommand(
             Command::new("move-leader")
                 .about("Transfers leadership to another etcd cluster member")
@@ -76,6 +93,41 @@ pub(super) fn command(env: &[(String, String)]) -> Command {
         )
         .subcommand(Command::new("defrag").about("Defragments the storage of the given endpoints"))
         .subcommand(Command::new("version").about("Prints the version"))
+}
+
+/// Who calls, and how the connection proves it.
+fn callers(or_env: impl Fn(&str, &'static str) -> String) -> Vec<Arg> {
+    let texts = [
+        (
+            "user",
+            "username[:password] (the password is asked for if it is not given)",
+        ),
+        ("password", "the user's password; --user then holds none"),
+        ("auth-jwt-token", "a token, in place of --user and --password"),
+        ("cert", "certificate to show"),
+        ("key", "its private key"),
+        ("cacert", "authorities of the server's certificate"),
+    ];
+    let switches = [
+        (
+            "insecure-transport",
+            "true",
+            "do without TLS where the endpoint does not ask for it",
+        ),
+        (
+            "insecure-skip-tls-verify",
+            "false",
+            "do not verify the server's certificate (only for tests)",
+        ),
+    ];
+    let texts = texts.map(|(name, help)| option(name, help).default_value(or_env(name, "")));
+    let switches =
+        switches.map(|(name, default, help)| switch(name, help).default_value(or_env(name, default)));
+    texts
+        .into_iter()
+        .chain(switches)
+        .map(|arg| arg.global(true).hide_default_value(true))
+        .collect()
 }
 
 pub(super) fn get() -> Command {

@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `line` | the commands and their flags, for clap |
 //! | `session` | endpoints, connections, deadlines |
+//! | `dial`, `ask` | TLS; passwords from the terminal |
 //! | `kv`, `txn`, `watch`, `lease`, `member`, `cluster`, `leader`, `snapshot` | the commands |
+//! | `accounts`, `auth`, `user`, `role` | those about authentication |
 //! | `print`, `json`, `text` | answers as etcdctl prints them |
 //!
 //! It imports nothing from the server but notation ([`crate::config::duration`], versions, names of codes), so it
@@ -19,7 +21,11 @@ use clap::parser::ValueSource;
 use self::print::Printer;
 use self::session::Session;
 
+mod accounts;
+mod ask;
+mod auth;
 mod cluster;
+mod dial;
 mod json;
 mod kv;
 mod leader;
@@ -27,10 +33,12 @@ mod lease;
 pub(crate) mod line;
 mod member;
 mod print;
+mod role;
 mod session;
 mod snapshot;
 pub(crate) mod text;
 mod txn;
+mod user;
 mod watch;
 
 /// Why a command failed, by etcdctl's exit codes.
@@ -136,6 +144,9 @@ async fn execute(matches: &ArgMatches, env: &[(String, String)]) -> Result<(), F
         Some(("alarm", matches)) => cluster::alarm(&session, matches).await,
         Some(("snapshot", matches)) => Box::pin(snapshot::run(&session, matches)).await,
         Some(("move-leader", matches)) => leader::move_leader(&session, matches).await,
+        Some(("auth", matches)) => Box::pin(auth::run(&session, &printer, matches)).await,
+        Some(("user", matches)) => Box::pin(user::run(&session, &printer, matches)).await,
+        Some(("role", matches)) => Box::pin(role::run(&session, &printer, matches)).await,
         Some(("defrag", _)) => cluster::defrag(&session).await,
         _ => {
             println!("etcdctl version: {}", crate::config::ETCD_VERSION);

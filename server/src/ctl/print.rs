@@ -53,6 +53,25 @@ impl Printer {
         }
     }
 
+    /// The same for those whose answers are no fields either.
+    pub(super) fn refuse_fields(&self) -> Result<(), Failure> {
+        match self.format {
+            Format::Fields => Err(Failure::Feature(
+                "fields not supported as output format".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// An answer that says nothing but that it was done, which `told` says in words.
+    pub(super) fn done(&self, header: Option<ResponseHeader>, told: &str) {
+        match self.format {
+            Format::Json => print_line(&self.json().answer(header).end()),
+            Format::Fields => print(&self.header_fields(header)),
+            _ => print_line(told),
+        }
+    }
+
     /// The writer of JSON. In etcdctl only the list of members heeds `--hex` there.
     pub(super) fn json(&self) -> Json {
         Json { hex: false }

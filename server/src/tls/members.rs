@@ -74,12 +74,30 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let config = self.0.last_good().ok_or_else(super::nothing_read)?;
-        let shaken = TlsConnector::from((*config).clone()).connect(name, stream).await;
-        shaken.map_err(super::in_gos_words)
+        shake(Arc::clone(&config), host, stream).await
     }
+
+    /// The same with a server that speaks HTTP/2, as those for clients do.
+    pub(crate) async fn connect_h2<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = self.0.last_good().ok_or_else(super::nothing_read)?;
+        let mut config = ClientConfig::clone(&config);
+        config.alpn_protocols = vec![super::H2.to_vec()];
+        shake(Arc::new(config), host, stream).await
+    }
+}
+
+async fn shake<S>(config: Arc<ClientConfig>, host: &str, stream: S) -> io::Result<TlsStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let shaken = TlsConnector::from(config).connect(name, stream).await;
+    shaken.map_err(super::in_gos_words)
 }
 
 /// Takes any certificate.
