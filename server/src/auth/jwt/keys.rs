@@ -184,11 +184,8 @@ fn rsa(method: Method, private: &[u8], public: &[u8]) -> Result<Key, KeyError> {
             })?))
         }
     };
-    let given = match first_block(public)? {
-        None => None,
-        // What is no key in the general form may be one in that of PKCS #1.
-        Some(der) => Some(public_bits(&der).unwrap_or(der)),
-    };
+    // What is no key in the general form may be one in that of PKCS #1.
+    let given = first_block(public)?.map(|der| public_bits(&der).unwrap_or(der));
     let derived = pair.as_ref().map(|pair| pair.public().as_ref().to_vec());
     let public = agreed(derived, given)?;
     // ring reads a public key with each use only.
