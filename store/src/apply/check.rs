@@ -7,11 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use bytes::Bytes;
+use prost::Message as _;
 use proto::etcdserverpb::request_op::Request as Op;
-use proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use proto::etcdserverpb::{
+    DeleteRangeRequest, InternalRaftRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
 
 use crate::error::RequestError;
+use crate::membership::MemberChange;
 use crate::mvcc::check_arguments;
+use crate::types::EntryKind;
 
 /// Arguments of a Range: key, then sort options.
 pub fn check_range(request: &RangeRequest) -> Result<(), RequestError> {
@@ -48,6 +54,23 @@ pub fn check_txn(request: &TxnRequest, ops_max: usize) -> Result<(), RequestErro
     Written::of(&request.success)?;
     Written::of(&request.failure)?;
     Ok(())
+}
+
+/// Whether an entry can be applied, once it is in the log: whoever brings one that cannot, from another member, would stop
+/// every member for good. Looks at the form only; what it asks for is judged when it is applied.
+#[must_use]
+pub fn is_applicable(kind: EntryKind, data: &Bytes) -> bool {
+    if kind == EntryKind::Change {
+        return MemberChange::decode(data).is_ok();
+    }
+    let Ok(request) = InternalRaftRequest::decode(data.clone()) else {
+        return false;
+    };
+    let put = request.put.as_ref().is_none_or(|put| check_put(put).is_ok());
+    let delete = request.delete_range.as_ref();
+    let delete = delete.is_none_or(|delete| check_delete(delete).is_ok());
+    let txn = request.txn.as_ref();
+    put && delete && txn.is_none_or(|txn| check_ops(txn, usize::MAX, usize::MAX, NESTED_MAX).is_ok())
 }
 
 fn check_ops(

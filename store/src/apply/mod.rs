@@ -28,7 +28,7 @@ use proto::etcdserverpb::{
 pub use auth::{AuthResponse, Authenticated};
 pub use check::{
     check_delete, check_put, check_range, check_txn, cost_of_delete, cost_of_grant, cost_of_put, cost_of_txn,
-    is_read_only, is_serializable,
+    is_applicable, is_read_only, is_serializable,
 };
 pub use kind::RequestKind;
 pub use needs::{Request, needs};

@@ -319,7 +319,7 @@ impl Node {
     fn check_log_kept(&self, message: &Message) {
         let raft = &self.raw.raft;
         let last = raft.raft_log.last_index();
-        let counts_on_it = message.get_msg_type() == MessageType::MsgHeartbeat && message.term == raft.term;
+        let counts_on_it = message.get_msg_type() == MessageType::MsgHeartbeat && message.term >= raft.term;
         assert!(
             !counts_on_it || message.commit <= last,
             "the leader counts on entry {} of this member, whose log ends at {last}: the disk has lost acknowledged \

@@ -98,6 +98,17 @@ impl RaftMessage {
         self.kind == MessageType::MsgAppend as i32 && !self.entries.is_empty()
     }
 
+    /// The entries that are to go into the log, as far as their kind is known. (What a read index carries is none.)
+    pub fn log_entries(&self) -> impl Iterator<Item = (EntryKind, &Bytes)> {
+        let log = [MessageType::MsgPropose, MessageType::MsgAppend];
+        let log = log.iter().any(|kind| *kind as i32 == self.kind);
+        let known = |entry: &WireEntry| u8::try_from(entry.kind).ok().and_then(EntryKind::of);
+        let entries = if log { &self.entries[..] } else { &[] };
+        entries
+            .iter()
+            .filter_map(move |entry| Some((known(entry)?, &entry.data)))
+    }
+
     /// Whether it carries proposals, which must not be delivered twice.
     #[must_use]
     pub fn is_proposal(&self) -> bool {
@@ -169,14 +180,19 @@ pub(super) fn from_raft(mut message: Message) -> RaftMessage {
     }
 }
 
-/// Puts a message for raft-rs together; `None` for a type of message or entry that no member sends.
+/// Puts a message for raft-rs together; `None` for what no member sends: raft-rs takes much for granted, and would panic.
 pub(super) fn to_raft(message: RaftMessage) -> Option<Message> {
     let kind = sent_type(message.kind)?;
     let needs_entries = matches!(
         kind,
         MessageType::MsgPropose | MessageType::MsgReadIndex | MessageType::MsgReadIndexResp
     );
-    if needs_entries && message.entries.is_empty() {
+    if needs_entries && message.entries.is_empty() || kind == MessageType::MsgAppend && !follows(&message) {
+        return None;
+    }
+    // What is passed on to the leader belongs to no term, anything else to one; and there is always a next one.
+    let passed_on = matches!(kind, MessageType::MsgPropose | MessageType::MsgReadIndex);
+    if passed_on != (message.term == 0) || message.term > TERM_MAX {
         return None;
     }
     let mut raft = Message::default();
@@ -197,6 +213,19 @@ pub(super) fn to_raft(message: RaftMessage) -> Option<Message> {
     Some(raft)
 }
 
+/// Whether the entries of an append stand in their order after the one that it names, none of a term to come. Only before
+/// the first entry is there no term: raft-rs would find it wherever its log has no entry.
+fn follows(message: &RaftMessage) -> bool {
+    if (message.index == 0) != (message.log_term == 0) || message.log_term > message.term {
+        return false;
+    }
+    let mut before = (message.index, message.log_term);
+    message.entries.iter().all(|entry| {
+        let (index, term) = std::mem::replace(&mut before, (entry.index, entry.term));
+        index.checked_add(1) == Some(entry.index) && (term..=message.term).contains(&entry.term)
+    })
+}
+
 /// The type of a number, if members send it. Snapshots go another way, and the rest is what a member says to itself.
 fn sent_type(number: i32) -> Option<MessageType> {
     SENT_TYPES.into_iter().find(|kind| *kind as i32 == number)
@@ -213,6 +242,8 @@ fn to_entry(entry: &WireEntry) -> Option<Entry> {
     Some(raft)
 }
 
+/// No cluster gets there; beyond it counting elections would overflow.
+const TERM_MAX: u64 = u64::MAX / 2;
 const SENT_TYPES: [MessageType; 13] = [
     MessageType::MsgPropose,
     MessageType::MsgAppend,

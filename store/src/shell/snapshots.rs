@@ -28,7 +28,7 @@ use crate::wal::snapshot::{
 };
 
 /// What stands at the head of a snapshot, beyond the container's own header.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Head {
     #[prost(int64, tag = "1")]
     pub(super) compacted: i64,
@@ -109,6 +109,14 @@ pub enum ReadError {
         what: &'static str,
         /// The number.
         number: u32,
+    },
+    /// What decodes, and is no state: no member of this version writes that.
+    #[error("the snapshot of index {index} holds no state: {what}")]
+    Content {
+        /// The snapshot's index.
+        index: Index,
+        /// What is wrong.
+        what: &'static str,
     },
 }
 
@@ -248,16 +256,79 @@ pub(super) enum Item {
     Change(Change),
 }
 
+/// What a snapshot must keep to: its bytes may come from another member, and what follows takes it for granted.
+struct Rules {
+    /// The newest revision, by the container's header.
+    revision: i64,
+    begun: bool,
+    /// The last change seen.
+    last: Revision,
+}
+
+impl Rules {
+    fn head(&mut self, head: Head) -> Result<(), &'static str> {
+        if std::mem::replace(&mut self.begun, true) {
+            return Err("it begins twice");
+        }
+        if self.revision < 1 || head.compacted < -1 || head.compacted > self.revision {
+            return Err("it is at an impossible revision");
+        }
+        Ok(())
+    }
+
+    fn row(&self, table: Table) -> Result<(), &'static str> {
+        match table {
+            Table::Meta | Table::Block => Err("a record of the working copy's own"),
+            _ if !self.begun => Err("it does not begin with its head"),
+            _ => Ok(()),
+        }
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), &'static str> {
+        let (revision, kv) = (change.revision, &change.kv);
+        if !self.begun {
+            return Err("it does not begin with its head");
+        }
+        if revision <= self.last || u32::try_from(revision.sub).is_err() || revision.main > self.revision {
+            return Err("a revision out of order");
+        }
+        if kv.mod_revision != revision.main || kv.key.is_empty() {
+            return Err("a change of another revision, or of no key");
+        }
+        let lives = kv.version > 0 && kv.create_revision > 0 && kv.create_revision <= revision.main;
+        if !change.tombstone && !lives {
+            return Err("a key that was never created");
+        }
+        self.last = revision;
+        Ok(())
+    }
+
+    fn ended(&self) -> Result<(), &'static str> {
+        if self.begun { Ok(()) } else { Err("it has no head") }
+    }
+}
+
 /// Reads a snapshot.
 pub(super) fn read(reader: &mut SnapshotReader, visit: &mut dyn FnMut(Item)) -> Result<(), ReadError> {
     let index = reader.meta().index;
+    let mut rules = Rules {
+        revision: reader.meta().revision,
+        begun: false,
+        // The first revision of a store, which holds no change.
+        last: Revision::new(1, i64::MAX),
+    };
+    let broken = |what| ReadError::Content { index, what };
     reader.rewind();
     while let Some(section) = reader.next_section()? {
         let mut data = section.data;
         let kind = section.kind;
         let undecodable = |source| ReadError::Section { kind, index, source };
         match kind {
-            HEAD => visit(Item::Head(Head::decode(data).map_err(undecodable)?)),
+            HEAD => {
+                let head = Head::decode(data).map_err(undecodable)?;
+                rules.head(head).map_err(broken)?;
+                visit(Item::Head(head));
+            }
             TABLES => {
                 while !data.is_empty() {
                     let row = TableRow::decode_length_delimited(&mut data).map_err(undecodable)?;
@@ -267,17 +338,20 @@ pub(super) fn read(reader: &mut SnapshotReader, visit: &mut dyn FnMut(Item)) -> 
                         what: "table",
                         number: row.table,
                     })?;
+                    rules.row(table).map_err(broken)?;
                     visit(Item::Row(table, row.key, row.value));
                 }
             }
             CHANGES => {
                 while !data.is_empty() {
                     let stored = StoredChange::decode_length_delimited(&mut data).map_err(undecodable)?;
-                    visit(Item::Change(Change {
+                    let change = Change {
                         revision: Revision::new(stored.main, stored.sub),
                         tombstone: stored.tombstone,
                         kv: stored.kv,
-                    }));
+                    };
+                    rules.change(&change).map_err(broken)?;
+                    visit(Item::Change(change));
                 }
             }
             other => {
@@ -289,7 +363,7 @@ pub(super) fn read(reader: &mut SnapshotReader, visit: &mut dyn FnMut(Item)) -> 
             }
         }
     }
-    Ok(())
+    rules.ended().map_err(broken)
 }
 
 /// An append as the log writer takes it.

@@ -113,6 +113,12 @@ pub fn check(
         });
         segments.push(SegmentCheck { path, outcome });
     }
+    // Not one batch is left that says whose log it is: whatever the files hold, it is no log that a member starts from.
+    if let (None, Some(last), Some(found)) = (range, segments.last_mut(), found.last())
+        && last.outcome.is_ok()
+    {
+        last.outcome = Err(reader.corrupt(found.sequence, HEADER_BYTES as u64, super::Damage::BatchHead));
+    }
     let mut others = listing.spares;
     others.extend(listing.unfinished);
     Ok(LogCheck {

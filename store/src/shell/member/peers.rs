@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use super::reading::{Goal, Reader};
 use super::{Input, Member, Output};
+use crate::apply;
 use crate::consensus::RaftMessage;
 use crate::env::{Class, Instant};
 use crate::shell::envelope::{Body, Envelope, Known, Recover};
@@ -108,7 +109,8 @@ impl Member {
             .map(|known| (MemberId(known.member), known.incarnation));
         for (member, incarnation) in told.chain([(from, envelope.incarnation)]) {
             let before = self.peers.incarnations.get(&member).copied().unwrap_or(0);
-            if member == self.shared.member || incarnation <= before {
+            let room = before > 0 || self.peers.incarnations.len() < INCARNATIONS_MAX;
+            if member == self.shared.member || incarnation <= before || !room {
                 continue;
             }
             tracing::info!(%member, "a member has lost its disk");
@@ -117,7 +119,11 @@ impl Member {
             self.node.abandon_campaign();
         }
         let newest = self.peers.incarnations.get(&from).copied().unwrap_or(0);
-        if envelope.incarnation < newest && self.peers.outdated.insert((from, envelope.incarnation)) {
+        let enough = self.peers.outdated.len() >= INCARNATIONS_MAX;
+        if envelope.incarnation < newest
+            && !enough
+            && self.peers.outdated.insert((from, envelope.incarnation))
+        {
             tracing::warn!(
                 %from,
                 "a message from before its sender lost its disk; if it is there again with an older clock, restart this \
@@ -130,6 +136,12 @@ impl Member {
     fn raft_message(&mut self, from: MemberId, message: RaftMessage) {
         if !message.is_of(from) {
             return tracing::warn!(%from, "a message in the name of another member");
+        }
+        if !message
+            .log_entries()
+            .all(|(kind, data)| apply::is_applicable(kind, data))
+        {
+            return tracing::warn!(%from, "a message with an entry that cannot be read");
         }
         // A member that writes its state more slowly than its log has no other way to be waited for; the leader sends
         // it again, and the caller of a proposal sees its time run out.
@@ -251,6 +263,8 @@ impl Member {
     }
 }
 
+/// Members whose incarnations are kept, and disks told of: many times those of any cluster, also of one that lives long.
+const INCARNATIONS_MAX: usize = 4096;
 /// How often a member that has lost its disk asks for a snapshot.
 const RECOVERY_INTERVAL: Duration = Duration::from_millis(500);
 /// How long after the start the first election may be hastened, as etcd.
