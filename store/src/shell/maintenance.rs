@@ -433,7 +433,7 @@ impl Maintenance {
 }
 
 /// Everything of a snapshot but its history.
-fn snapshot(state: &State) -> SnapshotJob {
+pub(super) fn snapshot(state: &State) -> SnapshotJob {
     let tables = small_tables(state)
         .into_iter()
         .map(|((table, key), value)| (table, key, value));

@@ -182,11 +182,18 @@ pub(super) fn rebuild(
             path: folders.member.clone(),
         });
     }
+    build(&mut reader, metadata, backend)
+}
+
+/// State and working copy out of a snapshot.
+pub(super) fn build(
+    reader: &mut SnapshotReader,
+    metadata: Metadata,
+    backend: Arc<dyn Backend>,
+) -> Result<(StateStore, State), OpenError> {
     let meta = reader.meta();
     let mut restored = Restored::default();
-    let store = import(&mut reader, metadata, backend, &mut |item| {
-        restored.take(meta, item)
-    })?;
+    let store = import(reader, metadata, backend, &mut |item| restored.take(meta, item))?;
     let state = restored
         .take_state()?
         .ok_or(OpenError::Headless { index: meta.index })?;

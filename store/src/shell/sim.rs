@@ -3,6 +3,7 @@
 //! handle are futures that need no runtime; the simulator polls them between steps.
 
 mod messages;
+mod snapshots;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub use self::messages::{describe, is_proposal, tells};
+pub use self::snapshots::{import, snapshot_sections, state_of};
 use super::Settings;
 use super::actors::Event;
 use super::bootstrap::{self, Actors, Files, Workplace, World};
@@ -24,7 +26,7 @@ use super::member::Output;
 use super::open_error::OpenError;
 use super::shared::{Offload, Shared};
 use super::snapshots::WriteError;
-use super::{history, snapshots, transfers};
+use super::{history, transfers};
 use crate::backend::{Backend, StateStore, Table};
 pub use crate::consensus::Part;
 use crate::consensus::{Append, LogEntry};
@@ -445,7 +447,7 @@ impl SimMember {
             let states = self.appends.iter_mut().filter_map(|append| append.state.as_mut());
             states.for_each(|state| state.vote = MemberId(0));
         }
-        let batch: Vec<_> = self.appends.drain(..).map(snapshots::to_wal).collect();
+        let batch: Vec<_> = self.appends.drain(..).map(super::snapshots::to_wal).collect();
         self.append(batch, number);
     }
 
@@ -570,7 +572,7 @@ impl SimMember {
     fn write_snapshot(&self, job: &SnapshotJob) -> Result<Event, String> {
         let written = self.shared.stored().map(|stored| {
             let (disk, dir) = (&self.world.disk, &self.place.folders.snap);
-            snapshots::write(disk, dir, &self.shared, &stored, job)
+            super::snapshots::write(disk, dir, &self.shared, &stored, job)
         });
         match written {
             Some(Ok(())) => Ok(Event::Snapshotted(Some(job.applied))),
