@@ -196,6 +196,3 @@ impl Role {
 pub const ROOT: &str = "root";
 /// The revision of a new cluster.
 const FIRST_REVISION: u64 = 1;
-
-#[cfg(test)]
-mod tests;

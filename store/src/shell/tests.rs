@@ -1,5 +1,6 @@
 //! What cannot be reached from outside: panics of the threads behind, and work that a stop cuts short.
 
+mod auth;
 mod full;
 mod install;
 mod one;

@@ -78,7 +78,13 @@ pub fn txn(request: &TxnRequest) -> String {
 pub fn internal(request: &InternalRaftRequest) -> String {
     let mut line = Line::default();
     let id = request.proposal.map_or(0, |proposal| proposal.counter);
-    line.part(format_args!("header:<ID:{id} >"));
+    match &request.header {
+        Some(header) => line.part(format_args!(
+            "header:<ID:{id} username:{:?} auth_revision:{} >",
+            header.username, header.auth_revision
+        )),
+        None => line.part(format_args!("header:<ID:{id} >")),
+    }
     if let Some(request) = &request.put {
         line.part(format_args!("put:<{} >", put(request)));
     }
@@ -247,6 +253,30 @@ mod tests {
         assert_eq!(
             txn(&request),
             "compare:<target:VALUE key:\"k\" value_size:6> success:<request_put:<key:\"k\" value_size:2 >> failure:<>"
+        );
+    }
+
+    #[test]
+    fn who_asks_is_shown_and_secrets_are_not() {
+        let request = InternalRaftRequest {
+            header: Some(proto::etcdserverpb::RequestHeader {
+                username: "alice".to_owned(),
+                auth_revision: 7,
+                ..Default::default()
+            }),
+            auth_user_add: Some(Box::new(proto::etcdserverpb::AuthUserAddRequest {
+                hashed_password: "secret".to_owned(),
+                ..Default::default()
+            })),
+            authenticate: Some(Box::new(proto::etcdserverpb::InternalAuthenticateRequest {
+                simple_token: "secret".to_owned(),
+                ..Default::default()
+            })),
+            ..Default::default()
+        };
+        assert_eq!(
+            internal(&request),
+            "header:<ID:0 username:\"alice\" auth_revision:7 >"
         );
     }
 
