@@ -50,6 +50,27 @@ fn five_members_pass() {
     pass(5, 0..12);
 }
 
+/// Users and roles change, auth is turned on and off, and half of the calls are a user's: all members come to the same
+/// users, and judge every entry alike, or their histories would differ.
+#[test]
+fn users_that_come_and_go_pass() {
+    let with_users = |members: usize, seed: u64| {
+        let plan = Plan::with_users(members, seed);
+        run(&plan, Engine::cluster(members, seed, Bugs::default()))
+    };
+    let mut reports: Vec<_> = (100..112).map(|seed| with_users(3, seed)).collect();
+    reports.extend((200..204).map(|seed| with_users(5, seed)));
+    for report in &reports {
+        assert!(report.failures.is_empty(), "{report}");
+    }
+    let changes: u64 = reports.iter().map(|report| report.user_changes).sum();
+    let answers: u64 = reports.iter().map(|report| report.answered).sum();
+    assert!(
+        changes > 500 && answers > 2000,
+        "{changes} changes, {answers} answers"
+    );
+}
+
 #[test]
 fn members_that_come_and_go_pass() {
     let changing = |seed| run(&Plan::changing(seed), Engine::changing(seed, Bugs::default()));

@@ -25,6 +25,7 @@ use super::member::{
     Administered, Administration, Fingerprint, Member, MemberNumber, Output, Step, StreamId, Token,
 };
 use super::plan;
+use super::users;
 use super::world::Time;
 use crate::history::Outcome;
 use crate::invariants::{Seen, Told};
@@ -288,9 +289,8 @@ impl Member for Engine {
 
     fn call(&mut self, call: Token, request: Request) {
         if let Some(running) = &mut self.running {
-            running
-                .calls
-                .push((call, Box::pin(ask(running.store.clone(), request))));
+            let store = users::store_for(&running.store, call.0);
+            running.calls.push((call, Box::pin(ask(store, request))));
             running.guarded("a call", &mut self.outputs, Running::poll);
         }
     }
@@ -455,12 +455,14 @@ impl Member for Engine {
 
     fn fingerprint(&mut self, revision: i64) -> Option<Fingerprint> {
         let store = self.running.as_ref()?.store.clone();
+        let users = users::fingerprint(&store.auth_view());
         let mut hashing = Box::pin(async move { store.hash_kv(revision).await });
         let mut context = Context::from_waker(Waker::noop());
         match hashing.as_mut().poll(&mut context) {
             Poll::Ready(Ok(hash)) => Some(Fingerprint {
                 compacted: hash.compact_revision,
                 hash: hash.hash,
+                users,
             }),
             Poll::Ready(Err(_)) | Poll::Pending => None,
         }
@@ -636,6 +638,10 @@ async fn administer(store: Store, what: Administration) -> Administered {
         Administration::Add { url, learner } => store.member_add(vec![url], learner).await.map(|a| a.members),
         Administration::Promote(id) => store.member_promote(id).await.map(|a| a.members),
         Administration::Remove(id) => store.member_remove(id).await.map(|a| a.members),
+        Administration::Users(change) => match change.ask(&store).await {
+            Ok(()) => return Administered::Done,
+            Err(error) => Err(error),
+        },
     };
     match members {
         Ok(members) => Administered::Members(Join {

@@ -11,6 +11,7 @@ use store::env::Class;
 use store::shell::Join;
 use store::types::MemberId;
 
+use super::users::UserChange;
 use super::world::Time;
 use crate::history::Outcome;
 use crate::invariants::{Seen, Told};
@@ -111,6 +112,8 @@ pub enum Administration {
     Promote(MemberId),
     /// One member less.
     Remove(MemberId),
+    /// Other users or roles.
+    Users(UserChange),
 }
 
 /// What a member answers to an operator.
@@ -118,6 +121,8 @@ pub enum Administration {
 pub enum Administered {
     /// The members, after the change if it was one.
     Members(Join),
+    /// Users or roles have changed.
+    Done,
     /// It was not done.
     Refused(String),
     /// Perhaps it was done.
@@ -131,6 +136,8 @@ pub struct Fingerprint {
     pub compacted: i64,
     /// The hash.
     pub hash: u32,
+    /// And one of users and roles, which have no history.
+    pub users: u64,
 }
 
 /// A member.

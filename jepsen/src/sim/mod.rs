@@ -7,6 +7,7 @@
 //! | [`engine`] | the engine as a member |
 //! | [`network`] | delays, losses and partitions between members |
 //! | [`clients`] | calling and watching clients, and the record of what they saw |
+//! | [`users`] | users and roles that change meanwhile |
 //! | [`plan`], [`report`] | what a run does, and what came of it |
 //! | [`run`](mod@run) | one run: traffic under trouble, then peace and the demand for progress, then the checks |
 //!
@@ -20,6 +21,7 @@ pub mod network;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod users;
 pub mod world;
 
 pub use member::Member;

@@ -30,6 +30,8 @@ pub struct Plan {
     pub settle_within: Time,
     /// Wait in the end for all leases to expire.
     pub await_leases: bool,
+    /// Users and roles change meanwhile, and half of the calls are a user's.
+    pub users: bool,
     /// How many of the last lines of the trace to keep.
     pub trace_lines: usize,
 }
@@ -66,7 +68,17 @@ impl Plan {
             patience,
             settle_within: 20 * SECOND,
             await_leases: members > 1 && seed.is_multiple_of(4),
+            users: false,
             trace_lines: 0,
+        }
+    }
+
+    /// The run of a seed in which users and roles change.
+    #[must_use]
+    pub fn with_users(members: usize, seed: u64) -> Self {
+        Plan {
+            users: true,
+            ..Plan::of(members, seed)
         }
     }
 

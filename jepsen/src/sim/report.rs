@@ -91,6 +91,8 @@ pub struct RunReport {
     pub stalls: u64,
     /// Members that joined.
     pub joins: u64,
+    /// Changes of users and roles that were answered.
+    pub user_changes: u64,
     /// Membership changes.
     pub changes: u64,
     /// Terms with a leader.

@@ -76,6 +76,8 @@ enum Happening {
     Room(MemberNumber, u64),
     /// The operator looks after the machines.
     Operate,
+    /// The operator changes users or roles.
+    Users,
     /// The process of a member that was removed ends.
     Retire(MemberNumber),
     /// The links are open again, if no other partition has come meanwhile.
@@ -115,6 +117,7 @@ struct Counts {
     hand_overs: u64,
     stalls: u64,
     joins: u64,
+    user_changes: u64,
 }
 
 struct Run<'a> {
@@ -190,6 +193,9 @@ impl<'a> Run<'a> {
                 .within(0, self.plan.trouble, Happening::Connect(watcher));
             self.world.within(0, FIDDLE_EVERY, Happening::Fiddle(watcher));
         }
+        if self.plan.users {
+            self.world.after(0, Happening::Users);
+        }
         self.world.after(self.plan.trouble, Happening::Peace);
     }
 
@@ -215,6 +221,7 @@ impl<'a> Run<'a> {
                 }
             }
             Happening::Operate => self.operate(false),
+            Happening::Users => self.change_users(),
             Happening::Retire(number) => self.retire(number),
             Happening::Unblock(partition) => self.unblock(partition),
             Happening::Peace => self.peace(),
@@ -278,6 +285,7 @@ impl<'a> Run<'a> {
             hand_overs: self.counts.hand_overs,
             stalls: self.counts.stalls,
             joins: self.counts.joins,
+            user_changes: self.counts.user_changes,
             changes: self.invariants.changes(),
             elections: self.invariants.elections(),
             snapshots: self.invariants.snapshots(),

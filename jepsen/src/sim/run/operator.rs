@@ -11,6 +11,7 @@ use store::types::{Index, MemberId};
 use super::{Happening, Phase, Run};
 use crate::nemesis::change::{self, Change};
 use crate::sim::member::{Administered, Administration, MemberNumber, Token};
+use crate::sim::users::{self, UserChange};
 use crate::sim::world::{MILLISECOND, Time};
 
 /// What it waits for.
@@ -18,6 +19,8 @@ use crate::sim::world::{MILLISECOND, Time};
 pub(super) struct Operator {
     asked: BTreeMap<Token, Asked>,
     questions: u64,
+    /// How often users or roles were to change.
+    user_changes: usize,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,21 @@ impl Run<'_> {
         if self.phase != Phase::Trouble {
             self.world.after(OPERATE_EVERY, Happening::Operate);
         }
+    }
+
+    /// Changes users or roles: first what has to be there for anybody to be judged, over and over until it is on, which it
+    /// need not stay.
+    pub(super) fn change_users(&mut self) {
+        if self.phase != Phase::Trouble {
+            return;
+        }
+        let change = match users::FIRST.get(self.operator.user_changes % (2 * users::FIRST.len())) {
+            Some(first) => *first,
+            None => UserChange::draw(&mut self.world.rng),
+        };
+        self.operator.user_changes += 1;
+        self.ask(Administration::Users(change), None, false);
+        self.world.within(1, CHANGE_USERS_EVERY, Happening::Users);
     }
 
     fn ask(&mut self, what: Administration, machine: Option<MemberNumber>, change: bool) {
@@ -88,6 +106,10 @@ impl Run<'_> {
                 if let Some(machine) = asked.machine {
                     self.members[machine.0].awaited = false;
                 }
+                return;
+            }
+            Administered::Done => {
+                self.counts.user_changes += 1;
                 return;
             }
             Administered::Unknown => return,
@@ -201,5 +223,7 @@ fn url(machine: MemberNumber, generation: u64) -> String {
 
 /// How often the operator looks after the machines once the trouble is over.
 const OPERATE_EVERY: Time = 100 * MILLISECOND;
+/// The longest time between two changes of users or roles.
+const CHANGE_USERS_EVERY: Time = 60 * MILLISECOND;
 /// How long the start of a member that was added may take.
 const START_WITHIN: Time = 500 * MILLISECOND;
