@@ -20,6 +20,7 @@ use crate::defences::{self, Defences};
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
 use crate::listen::{self, ListenError, Listeners, Listening, Port};
+use crate::memory;
 use crate::metrics::HealthCounts;
 use crate::peer::discover::{self, DiscoverError};
 use crate::peer::{Home, Identity, Peers, Protocols, accept};
@@ -110,6 +111,7 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         settings.store.election,
         leaderless,
     ));
+    tokio::spawn(memory::give_back());
     tokio::spawn(compactor::run(
         store.clone(),
         settings.auto_compaction,

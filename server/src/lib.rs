@@ -45,6 +45,7 @@ mod http;
 mod http2_debug;
 mod listen;
 mod logging;
+mod memory;
 mod metrics;
 mod offline;
 mod peer;

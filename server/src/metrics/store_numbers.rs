@@ -214,6 +214,11 @@ const GAUGES: &[Row<f64>] = &[
         |m| m.wal_bytes as f64,
     ),
     (
+        "taffrail_values_bytes",
+        "Bytes of memory that hold current values of up to 64 KiB, dead ones that are not given back included.",
+        |m| m.values_bytes as f64,
+    ),
+    (
         "taffrail_disk_available_bytes",
         "Bytes left on the disk of the data, or on that of the log where those are fewer.",
         |m| m.disk_available_bytes as f64,
@@ -270,6 +275,11 @@ const COUNTERS: &[Row<u64>] = &[
         "etcd_debugging_mvcc_db_compaction_keys_total",
         "Total number of db keys compacted.",
         |m| m.compacted_revisions,
+    ),
+    (
+        "taffrail_values_packed_bytes_total",
+        "Bytes of current values moved together in memory, to give back the memory between them.",
+        |m| m.packed_bytes,
     ),
     (
         "taffrail_backend_reclaims_total",

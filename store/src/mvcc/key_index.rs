@@ -24,6 +24,7 @@ use std::mem;
 use bytes::Bytes;
 use proto::mvccpb::KeyValue;
 
+use super::values::{ChunkId, Kept, Released};
 use crate::types::{LeaseId, Revision};
 
 /// The revisions of one key.
@@ -32,6 +33,8 @@ pub(super) struct KeyIndex {
     /// Main of the newest revision; 0 only between the making of the entry and its first put.
     main: i64,
     sub: u32,
+    /// Where `value` lies.
+    chunk: ChunkId,
     /// 0 where the newest revision is a tombstone.
     create: i64,
     version: i64,
@@ -86,6 +89,7 @@ impl KeyIndex {
         KeyIndex {
             main: 0,
             sub: 0,
+            chunk: ChunkId::NONE,
             create: 0,
             version: 0,
             lease: 0,
@@ -112,6 +116,28 @@ impl KeyIndex {
     /// The value of the newest revision; empty for a tombstone.
     pub(super) fn value(&self) -> &Bytes {
         &self.value
+    }
+
+    /// The chunk that the value lies in.
+    pub(super) fn chunk(&self) -> ChunkId {
+        self.chunk
+    }
+
+    /// The same value lies elsewhere now.
+    #[must_use = "the value before is released"]
+    pub(super) fn move_to(&mut self, value: Kept) -> Released {
+        debug_assert_eq!(self.value, value.bytes);
+        self.keep(value)
+    }
+
+    fn keep(&mut self, value: Kept) -> Released {
+        let before = Released {
+            chunk: self.chunk,
+            len: self.value.len(),
+        };
+        self.value = value.bytes;
+        self.chunk = value.chunk;
+        before
     }
 
     /// The newest version, if the key lives.
@@ -169,7 +195,8 @@ impl KeyIndex {
     }
 
     /// A put at `revision`: live from now on with this value and lease.
-    pub(super) fn put(&mut self, revision: Revision, value: Bytes, lease: LeaseId) {
+    #[must_use = "the value before is released"]
+    pub(super) fn put(&mut self, revision: Revision, value: Kept, lease: LeaseId) -> Released {
         let (create, version) = if self.is_live() {
             (self.create, self.version + 1)
         } else {
@@ -178,21 +205,23 @@ impl KeyIndex {
         self.supersede(revision);
         self.create = create;
         self.version = version;
-        self.value = value;
         self.lease = lease.0;
+        self.keep(value)
     }
 
     /// A revision as history tells it, when the index is rebuilt: `create` and `version` 0 for a tombstone.
-    pub(super) fn restore(&mut self, revision: Revision, kv: &KeyValue, value: Bytes) {
+    #[must_use = "the value before is released"]
+    pub(super) fn restore(&mut self, revision: Revision, kv: &KeyValue, value: Kept) -> Released {
         self.supersede(revision);
         self.create = kv.create_revision;
         self.version = kv.version;
-        self.value = value;
         self.lease = kv.lease;
+        self.keep(value)
     }
 
     /// A delete at `revision`.
-    pub(super) fn delete(&mut self, revision: Revision) {
+    #[must_use = "the value before is released"]
+    pub(super) fn delete(&mut self, revision: Revision) -> Released {
         assert!(
             self.is_live(),
             "a tombstone at {revision} on a key that is dead since {}",
@@ -202,7 +231,7 @@ impl KeyIndex {
         self.create = 0;
         self.version = 0;
         self.lease = 0;
-        self.value = Bytes::new();
+        self.keep(Kept::NOTHING)
     }
 
     /// Moves the newest revision to history and takes the number of the next one.
@@ -312,7 +341,11 @@ mod tests {
     use super::*;
 
     fn put(key: &mut KeyIndex, main: i64) {
-        key.put(Revision::new(main, 0), Bytes::from_static(b"v"), LeaseId(0));
+        let _nothing = key.put(
+            Revision::new(main, 0),
+            Kept::own(Bytes::from_static(b"v")),
+            LeaseId(0),
+        );
     }
 
     /// The example of the module's description.
@@ -320,7 +353,7 @@ mod tests {
         let mut key = KeyIndex::vacant();
         put(&mut key, 3);
         put(&mut key, 5);
-        key.delete(Revision::new(7, 0));
+        let _nothing = key.delete(Revision::new(7, 0));
         put(&mut key, 9);
         key.verify(b"example");
         key
@@ -359,7 +392,7 @@ mod tests {
     fn compaction_of_a_dead_key_removes_it_after_its_tombstone_only() {
         let mut key = KeyIndex::vacant();
         put(&mut key, 3);
-        key.delete(Revision::new(4, 0));
+        let _nothing = key.delete(Revision::new(4, 0));
         let mut dead = Vec::new();
         assert_eq!(key.trim(4, 100, &mut dead), Trimmed::Done);
         assert_eq!(dead, [Revision::new(3, 0)]);
@@ -382,8 +415,8 @@ mod tests {
     #[test]
     fn two_changes_of_one_transaction_show_the_later_one() {
         let mut key = KeyIndex::vacant();
-        key.put(Revision::new(2, 0), Bytes::new(), LeaseId(0));
-        key.delete(Revision::new(2, 1));
+        let _nothing = key.put(Revision::new(2, 0), Kept::NOTHING, LeaseId(0));
+        let _nothing = key.delete(Revision::new(2, 1));
         assert!(key.at(2).is_none());
         key.verify(b"k");
     }

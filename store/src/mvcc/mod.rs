@@ -19,10 +19,12 @@ mod compaction;
 mod hash;
 mod index;
 mod key_index;
+mod packing;
 mod read;
 mod recent;
 mod restore;
 mod tally;
+mod values;
 mod write;
 
 use std::collections::VecDeque;
@@ -42,11 +44,16 @@ pub use write::WriteTxn;
 use crate::error::RequestError;
 use crate::types::{KeyRange, LeaseId, Revision};
 use index::Index;
+use values::Values;
 
 /// The multi-version store.
 #[derive(Clone, Debug)]
 pub struct Mvcc {
     index: Index,
+    /// Where the current values lie.
+    values: Values,
+    /// The last key visited by a move of values that is under way.
+    packing: Option<Bytes>,
     current: i64,
     compacted: i64,
     /// The physical compaction that has work left.
@@ -91,6 +98,8 @@ impl Mvcc {
     pub fn new() -> Self {
         Mvcc {
             index: Index::default(),
+            values: Values::new(),
+            packing: None,
             current: 1,
             compacted: -1,
             compaction: None,
@@ -248,6 +257,9 @@ impl Mvcc {
             "live keys, bytes"
         );
         assert_eq!(revisions, self.revisions, "revisions");
+        let kept = self.index.iter();
+        self.values
+            .verify(kept.map(|(_, slot)| (slot.value(), slot.chunk())));
         let next = self.recent.first() + i64::try_from(self.recent.range(0).count()).unwrap_or(i64::MAX);
         assert_eq!(
             next,
@@ -268,11 +280,11 @@ impl Default for Mvcc {
     }
 }
 
-/// A value fit for keeping, cut from an entry of `entry_len` bytes: shared with the entry where it makes up half of
-/// it, else copied, so that a small value does not keep a large buffer alive.
+/// A value fit for [`WriteTxn::put`], cut from an entry of `entry_len` bytes: one that is not packed (which copies it)
+/// is shared with the entry where it makes up half of it, else copied, so that it does not keep a larger buffer alive.
 #[must_use]
 pub fn own(value: Bytes, entry_len: usize) -> Bytes {
-    if value.len().saturating_mul(2) >= entry_len {
+    if values::is_packed(value.len()) || value.len().saturating_mul(2) >= entry_len {
         value
     } else {
         Bytes::copy_from_slice(&value)

@@ -41,10 +41,11 @@ impl Restore {
             change.tombstone || (kv.version > 0 && kv.create_revision > 0),
             "revision {revision} is a put without a version"
         );
-        let value = Bytes::copy_from_slice(&kv.value);
-        self.mvcc
-            .index
-            .change(change.kv.key.clone(), |_, slot| slot.restore(revision, kv, value));
+        let Mvcc { index, values, .. } = &mut self.mvcc;
+        // A slice of what was read: what is not packed must not keep that alive.
+        let value = values.keep(super::own(kv.value.clone(), usize::MAX));
+        let before = index.change(change.kv.key.clone(), |_, slot| slot.restore(revision, kv, value));
+        values.release(before);
         self.mvcc.revisions += 1;
     }
 

@@ -218,10 +218,19 @@ fn a_hole_is_named_only_where_the_answer_needs_it() {
 }
 
 #[test]
-fn a_large_value_is_shared_and_a_small_one_copied() {
-    let entry = Bytes::from(vec![7; 100]);
-    assert_eq!(own(entry.slice(50..), 100).as_ptr(), entry[50..].as_ptr());
-    assert_ne!(own(entry.slice(51..), 100).as_ptr(), entry[51..].as_ptr());
+fn a_large_value_is_shared_where_it_is_most_of_its_entry() {
+    const LEN: usize = 200 << 10;
+    let entry = Bytes::from(vec![7; LEN]);
+    let half = entry.slice(LEN / 2..);
+    assert_eq!(own(half.clone(), LEN).as_ptr(), half.as_ptr());
+    let less = entry.slice(LEN / 2 + 1..);
+    assert_ne!(own(less.clone(), LEN).as_ptr(), less.as_ptr());
+    // A small one is copied when it is put.
+    let mut mvcc = Mvcc::new();
+    let mut txn = mvcc.begin();
+    txn.put("k".into(), own(entry.slice(..100), 100), LeaseId(0));
+    assert!(txn.commit().is_some());
+    assert_ne!(mvcc.get(b"k").unwrap().value.as_ptr(), entry.as_ptr());
 }
 
 #[test]
@@ -256,4 +265,101 @@ fn an_uncounted_scan_ends_with_its_last_key() {
     assert!(scan.step(&mvcc, 2000));
     let answer = scan.finish().finish(&BTreeMap::new());
     assert_eq!((answer.kvs.len(), answer.more), (1000, false));
+}
+
+/// A thousand keys, changed at random until much was written more than once.
+fn worn(random: &mut impl FnMut() -> u64, writes: usize) -> (Mvcc, BTreeMap<Bytes, Bytes>) {
+    let (mut mvcc, mut model) = (Mvcc::new(), BTreeMap::new());
+    mvcc.set_recent_bytes_max(0);
+    for _ in 0..writes {
+        let key = Bytes::from(format!("{:04}", random() % 1000));
+        let mut txn = mvcc.begin();
+        if random().is_multiple_of(4) {
+            txn.delete_range(&KeyRange::single(key.clone()));
+            model.remove(&key);
+        } else {
+            let len = match random() % 8 {
+                0 => 0,
+                1 => 70 << 10,
+                _ => random() % (60 << 10),
+            };
+            let value = Bytes::from(vec![random() as u8; len as usize]);
+            txn.put(key.clone(), value.clone(), LeaseId(0));
+            model.insert(key, value);
+        }
+        let _nothing = txn.commit();
+        mvcc.checkpointed(mvcc.current());
+    }
+    (mvcc, model)
+}
+
+fn assert_holds(mvcc: &Mvcc, model: &BTreeMap<Bytes, Bytes>) {
+    mvcc.verify();
+    let all = KeyRange::new("0".into(), "~".into());
+    let found = mvcc.live_in(&all).map(|(key, live)| (key, live.value));
+    assert!(found.eq(model.iter()), "keys or values have changed");
+}
+
+#[test]
+fn values_move_together_and_stay_what_they_are() {
+    let mut state = 7_u64;
+    let mut random = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    let (mut mvcc, mut model) = worn(&mut random, 4000);
+    assert!(mvcc.packing());
+    let before = mvcc.values_bytes();
+    let mut steps = 0;
+    while mvcc.packing() {
+        mvcc.pack_step(50);
+        steps += 1;
+        // Others change what is moved, and what is not yet.
+        let key = Bytes::from(format!("{:04}", random() % 1000));
+        let value = Bytes::from(vec![1; 100]);
+        let mut txn = mvcc.begin();
+        txn.put(key.clone(), value.clone(), LeaseId(0));
+        model.insert(key, value);
+        assert!(txn.commit().is_some());
+        mvcc.verify();
+    }
+    assert!(steps >= 10, "{steps} steps visited hundreds of keys");
+    assert_holds(&mvcc, &model);
+    let packed = model
+        .values()
+        .map(Bytes::len)
+        .filter(|len| *len <= 64 << 10)
+        .sum::<usize>() as u64;
+    let after = mvcc.values_bytes();
+    assert!(
+        after < before && after <= packed / 2 * 3 + (8 << 20),
+        "{before} then {after} for {packed}"
+    );
+    assert_eq!(mvcc.pack_step(50), 0);
+}
+
+#[test]
+fn a_chunk_goes_with_its_last_value() {
+    let mut mvcc = Mvcc::new();
+    mvcc.set_recent_bytes_max(0);
+    for round in 0..3 {
+        for number in 0..200 {
+            let mut txn = mvcc.begin();
+            let value = Bytes::from(vec![round; 32 << 10]);
+            txn.put(format!("{number:04}").into(), value, LeaseId(0));
+            assert!(txn.commit().is_some());
+        }
+        assert!(mvcc.values_bytes() <= 8 << 20, "{}", mvcc.values_bytes());
+    }
+    assert!(!mvcc.packing());
+    let mut txn = mvcc.begin();
+    assert_eq!(
+        txn.delete_range(&KeyRange::new("0".into(), "~".into())).len(),
+        200
+    );
+    assert!(txn.commit().is_some());
+    assert!(mvcc.values_bytes() <= 1 << 20, "the open one stays");
+    mvcc.verify();
 }

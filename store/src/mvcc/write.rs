@@ -64,10 +64,12 @@ impl<'a> WriteTxn<'a> {
         self.tally.puts += 1;
         self.tally.put_bytes += (key.len() + value.len()) as u64;
         let revision = self.next();
-        let (before, kv, again) = self.mvcc.index.change(key, |key, slot| {
+        let Mvcc { index, values, .. } = &mut *self.mvcc;
+        let value = values.keep(value);
+        let (before, kv, again) = index.change(key, |key, slot| {
             let again = slot.revision().main == revision.main;
             let before = slot.live(&key);
-            slot.put(revision, value, lease);
+            values.release(slot.put(revision, value, lease));
             (before, slot.to_kv(key), again)
         });
         match &before {
@@ -101,10 +103,11 @@ impl<'a> WriteTxn<'a> {
         let mut sub = self.changes.len();
         let mut deleted = Vec::new();
         let mut again = Vec::new();
-        for (key, slot) in self.mvcc.index.range_mut(bounds) {
+        let Mvcc { index, values, .. } = &mut *self.mvcc;
+        for (key, slot) in index.range_mut(bounds) {
             let Some(before) = slot.live(key) else { continue };
             again.push(slot.revision().main == main);
-            slot.delete(revision(main, sub));
+            values.release(slot.delete(revision(main, sub)));
             sub += 1;
             deleted.push(before);
         }

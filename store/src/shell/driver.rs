@@ -95,7 +95,7 @@ impl Driver {
                 event = self.events.recv() => self.event(event.expect("the driver holds a sender itself")),
                 _ = ticks.tick() => self.tick(),
                 _ = watch.tick(), if self.watch_due() => self.member.watch_tick(self.now()),
-                _ = compaction.tick(), if self.maintenance.compacting() => self.compaction_step(),
+                _ = compaction.tick(), if self.maintenance.has_steps() => self.maintenance_step(),
                 message = self.messages.recv() => {
                     let (from, message) = message.expect("the handle's shared part holds a sender");
                     self.member.message(from, message, self.now());
@@ -221,8 +221,8 @@ impl Driver {
         }
     }
 
-    fn compaction_step(&mut self) {
-        if let Some(job) = self.maintenance.compaction_step() {
+    fn maintenance_step(&mut self) {
+        if let Some(job) = self.maintenance.step() {
             history::hash_compaction(&self.shared, job, self.events_in.clone());
         }
     }

@@ -183,14 +183,34 @@ impl Maintenance {
         self.log_bytes_at_snapshot = published.disk.wal_bytes.load(Ordering::Relaxed);
     }
 
-    /// Whether a compaction has steps to do that may be done now.
-    pub(super) fn compacting(&self) -> bool {
-        if self.replacing > 0 {
-            // Its last step asks for a hash of history that is not there yet.
-            return false;
-        }
+    /// Whether there are steps to do now, of a compaction or of moving values together in memory.
+    pub(super) fn has_steps(&self) -> bool {
         let state = self.shared.state.read();
-        state.mvcc.compaction().is_some() && self.shared.pins.allow(state.mvcc.compacted())
+        self.compacting(&state) || state.mvcc.packing()
+    }
+
+    /// Does one of them; see [`compaction_step`](Self::compaction_step).
+    pub(super) fn step(&mut self) -> Option<CompactionHash> {
+        if self.compacting(&self.shared.state.read()) {
+            return self.compaction_step();
+        }
+        self.pack_step();
+        None
+    }
+
+    /// Whether a compaction has steps to do that may be done now.
+    fn compacting(&self, state: &State) -> bool {
+        // Its last step asks for a hash of history, which is not there yet while the working copy is replaced.
+        self.replacing == 0
+            && state.mvcc.compaction().is_some()
+            && self.shared.pins.allow(state.mvcc.compacted())
+    }
+
+    fn pack_step(&self) {
+        let keys_max = self.shared.settings.limits.compaction_step_keys;
+        let moved = self.shared.state.write().mvcc.pack_step(keys_max);
+        let numbers = &self.shared.published.disk;
+        numbers.packed_bytes.fetch_add(moved as u64, Ordering::Relaxed);
     }
 
     /// Whether a compaction, the checkpoint of what it removed, or giving back the space of that is still to be done.
@@ -205,10 +225,7 @@ impl Maintenance {
 
     /// Does one step of the compaction. The last one asks for the hash that it leaves, to be reported with
     /// [`Maintenance::hashed`]. etcd keeps none of a compaction that a restart interrupted either.
-    pub(super) fn compaction_step(&mut self) -> Option<CompactionHash> {
-        if !self.compacting() {
-            return None;
-        }
+    fn compaction_step(&mut self) -> Option<CompactionHash> {
         let began = self.shared.clock.now();
         let mut state = self.shared.state.write();
         let compaction = state.mvcc.compaction().cloned();

@@ -350,6 +350,8 @@ pub(super) struct DiskNumbers {
     pub(super) compaction_step: Histogram,
     pub(super) compaction_apply: Histogram,
     pub(super) compacted_revisions: AtomicU64,
+    /// Bytes of values that were moved together in memory.
+    pub(super) packed_bytes: AtomicU64,
     /// Unix time in seconds.
     pub(super) compacted_at_s: AtomicU64,
     pub(super) reclaims: AtomicU64,
@@ -374,6 +376,7 @@ impl Default for DiskNumbers {
             compaction_step: Histogram::over(&super::PAUSE_BUCKETS_S),
             compaction_apply: Histogram::over(&super::INDEX_PAUSE_BUCKETS_S),
             compacted_revisions: AtomicU64::new(0),
+            packed_bytes: AtomicU64::new(0),
             compacted_at_s: AtomicU64::new(0),
             reclaims: AtomicU64::new(0),
             reclaimed_bytes: AtomicU64::new(0),
@@ -434,6 +437,8 @@ pub struct Metrics {
     pub compaction_step: HistogramValue,
     pub compaction_apply: HistogramValue,
     pub compacted_revisions: u64,
+    pub values_bytes: u64,
+    pub packed_bytes: u64,
     pub compacted_at_s: u64,
     pub reclaims: u64,
     pub reclaimed_bytes: u64,

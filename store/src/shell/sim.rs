@@ -357,7 +357,7 @@ impl SimMember {
             Step::Deliver => !self.events.is_empty(),
             Step::Tick | Step::Flush => true,
             Step::WatchTick => self.actors.member.watch_deadline().is_some(),
-            Step::Compact => self.actors.maintenance.compacting(),
+            Step::Compact => self.actors.maintenance.has_steps(),
             Step::Work => !self.jobs.is_empty(),
         }
     }
@@ -375,7 +375,7 @@ impl SimMember {
             Step::Tick => self.tick(),
             Step::WatchTick => self.actors.member.watch_tick(now),
             Step::Compact => {
-                if let Some(job) = self.actors.maintenance.compaction_step() {
+                if let Some(job) = self.actors.maintenance.step() {
                     history::hash_compaction(&self.shared, job, self.events_in.clone());
                 }
             }

@@ -117,6 +117,8 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         compaction_step: disk.compaction_step.value(),
         compaction_apply: disk.compaction_apply.value(),
         compacted_revisions: load(&disk.compacted_revisions),
+        values_bytes: state.mvcc.values_bytes(),
+        packed_bytes: load(&disk.packed_bytes),
         compacted_at_s: load(&disk.compacted_at_s),
         reclaims: load(&disk.reclaims),
         reclaimed_bytes: load(&disk.reclaimed_bytes),
