@@ -148,8 +148,8 @@ impl Session {
                     match timeout_at(deadline, client.authenticate(request)).await {
                         Ok(Ok(answer)) => answer.into_inner().token,
                         Ok(Err(status)) if status.message() == NOT_ENABLED => return Ok(Bearer::default()),
-                        Ok(Err(status)) => return Err(Failure::Refused(text_of(&status))),
-                        Err(_) => return Err(Failure::Refused(DEADLINE.to_owned())),
+                        Ok(Err(status)) => return Err(Failure::Connection(text_of(&status))),
+                        Err(_) => return Err(Failure::Connection(DEADLINE.to_owned())),
                     }
                 }
             };
