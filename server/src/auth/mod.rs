@@ -66,9 +66,6 @@ impl Auth {
         });
         let listener = Arc::clone(&auth);
         store.listen_auth(move |event| listener.hear(event));
-        if store.auth_enabled() {
-            auth.simple.enable();
-        }
         Ok(auth)
     }
 
@@ -83,27 +80,37 @@ impl Auth {
         }
     }
 
-    /// Who calls with these credentials, once authentication is on. The handle of the store is this process's own.
-    pub(crate) async fn caller(&self, store: &Store, credentials: &Credentials) -> Caller {
+    /// Who calls with these credentials, once authentication is on; nothing where that takes a wait. The handle of the
+    /// store is this process's own.
+    pub(crate) fn recognised(&self, store: &Store, credentials: &Credentials) -> Option<Caller> {
         if !store.auth_enabled() {
-            return Caller::Nobody;
+            return Some(Caller::Nobody);
         }
-        let Some(token) = credentials.token() else {
-            return match credentials.common_name() {
-                Some(name) if !name.is_empty() => Caller::User {
-                    name: name.clone(),
-                    revision: Caller::AT_PRESENT,
-                },
-                _ => Caller::Nobody,
-            };
-        };
-        let Some(token) = token else {
-            return Caller::Stranger;
-        };
-        match self.look(token) {
-            Look::Decided(caller) => caller,
-            // Boxed: it is rare, and would make every call's future larger.
-            Look::Later(index) => Box::pin(self.wait(store, token, index)).await,
+        match (credentials.token(), credentials.common_name()) {
+            (Some(Some(token)), _) => match self.look(token) {
+                Look::Decided(caller) => Some(caller),
+                Look::Later(_) => None,
+            },
+            // What is no text is no token.
+            (Some(None), _) => Some(Caller::Stranger),
+            (None, Some(name)) if !name.is_empty() => Some(Caller::User {
+                name: name.clone(),
+                revision: Caller::AT_PRESENT,
+            }),
+            (None, _) => Some(Caller::Nobody),
+        }
+    }
+
+    /// The same, after that wait.
+    pub(crate) async fn caller(&self, store: &Store, credentials: &Credentials) -> Caller {
+        if let Some(caller) = self.recognised(store, credentials) {
+            return caller;
+        }
+        let token = credentials.token().flatten();
+        match token.map(|token| (token, self.look(token))) {
+            Some((_, Look::Decided(caller))) => caller,
+            Some((token, Look::Later(index))) => self.wait(store, token, index).await,
+            None => Caller::Stranger,
         }
     }
 
@@ -153,8 +160,9 @@ impl Auth {
     /// What the log says about tokens. The store's state is locked meanwhile.
     fn hear(&self, event: &AuthEvent) {
         match event {
-            AuthEvent::Enabled => self.simple.enable(),
-            AuthEvent::Disabled => self.simple.disable(),
+            AuthEvent::Enabled => {}
+            // Whose tokens a snapshot has made worthless, it does not say.
+            AuthEvent::Disabled | AuthEvent::Replaced => self.simple.forget(),
             AuthEvent::UserChanged(name) => self.simple.drop_user(name),
             AuthEvent::Authenticated {
                 name,
@@ -166,7 +174,6 @@ impl Auth {
                     self.simple.assign(token, name.as_str().into());
                 }
             }
-            AuthEvent::Replaced => self.simple.forget(),
         }
     }
 }

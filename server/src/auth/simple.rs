@@ -16,8 +16,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 pub(crate) struct SimpleTokens {
     ttl_ms: u64,
     began: Instant,
-    /// None while authentication is off.
-    known: RwLock<Option<HashMap<Box<str>, Token>>>,
+    known: RwLock<HashMap<Box<str>, Token>>,
 }
 
 struct Token {
@@ -41,32 +40,17 @@ impl SimpleTokens {
         }
     }
 
-    /// Begins to remember tokens; what is remembered stays.
-    pub(crate) fn enable(&self) {
-        self.known.write().get_or_insert_with(HashMap::new);
-    }
-
-    /// Forgets all, and remembers none from now on.
-    pub(crate) fn disable(&self) {
-        *self.known.write() = None;
-    }
-
     /// Forgets all.
     pub(crate) fn forget(&self) {
-        if let Some(known) = self.known.write().as_mut() {
-            known.clear();
-        }
+        self.known.write().clear();
     }
 
     /// Remembers whose `token` is.
     pub(crate) fn assign(&self, token: String, user: Arc<str>) {
         let now_ms = self.now_ms();
         let mut known = self.known.write();
-        let Some(known) = known.as_mut() else {
-            return;
-        };
         if known.len() >= TOKENS_MAX {
-            make_room(known, now_ms);
+            make_room(&mut known, now_ms);
         }
         let expires_ms = AtomicU64::new(now_ms.saturating_add(self.ttl_ms));
         known.insert(token.into_boxed_str(), Token { user, expires_ms });
@@ -74,22 +58,16 @@ impl SimpleTokens {
 
     /// Forgets the tokens of one user.
     pub(crate) fn drop_user(&self, user: &str) {
-        if let Some(known) = self.known.write().as_mut() {
-            known.retain(|_, token| *token.user != *user);
-        }
+        self.known.write().retain(|_, token| *token.user != *user);
     }
 
     /// Forgets what has expired. What is not forgotten yet is no good all the same: this is for the memory's sake.
     pub(crate) fn sweep(&self) {
         let now_ms = self.now_ms();
-        let has_expired = |known: &HashMap<Box<str>, Token>| {
-            let mut tokens = known.values();
-            tokens.any(|token| token.expires_ms.load(Ordering::Relaxed) < now_ms)
-        };
-        if self.known.read().as_ref().is_some_and(has_expired)
-            && let Some(known) = self.known.write().as_mut()
-        {
-            known.retain(|_, token| token.expires_ms.load(Ordering::Relaxed) >= now_ms);
+        let is_over = |token: &Token| token.expires_ms.load(Ordering::Relaxed) < now_ms;
+        // Most times there is nothing to do, and nobody has to wait for it.
+        if self.known.read().values().any(is_over) {
+            self.known.write().retain(|_, token| !is_over(token));
         }
     }
 
@@ -97,7 +75,7 @@ impl SimpleTokens {
     pub(crate) fn user(&self, token: &str) -> Option<Arc<str>> {
         let now_ms = self.now_ms();
         let known = self.known.read();
-        let token = known.as_ref()?.get(token)?;
+        let token = known.get(token)?;
         if token.expires_ms.load(Ordering::Relaxed) < now_ms {
             return None;
         }
@@ -109,7 +87,7 @@ impl SimpleTokens {
 
     /// How many tokens are remembered.
     pub(crate) fn count(&self) -> usize {
-        self.known.read().as_ref().map_or(0, HashMap::len)
+        self.known.read().len()
     }
 
     fn now_ms(&self) -> u64 {
@@ -208,14 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_known_while_authentication_is_on() {
+    fn tokens_are_known_until_their_user_changes() {
         let tokens = SimpleTokens::new(Duration::from_secs(60));
         tokens.assign("a.1".to_owned(), "u".into());
-        assert_eq!(tokens.user("a.1"), None);
-        tokens.enable();
-        tokens.assign("a.1".to_owned(), "u".into());
         tokens.assign("b.2".to_owned(), "v".into());
-        tokens.enable();
         assert_eq!(
             (tokens.user("a.1").as_deref(), tokens.user("b.2").as_deref()),
             (Some("u"), Some("v"))
@@ -225,15 +199,13 @@ mod tests {
             (tokens.user("a.1"), tokens.user("b.2").as_deref()),
             (None, Some("v"))
         );
-        tokens.disable();
-        tokens.enable();
+        tokens.forget();
         assert_eq!((tokens.user("b.2"), tokens.count()), (None, 0));
     }
 
     #[test]
     fn use_alone_keeps_a_token_alive() {
         let mut tokens = SimpleTokens::new(Duration::from_secs(60));
-        tokens.enable();
         tokens.assign("used.1".to_owned(), "u".into());
         tokens.assign("idle.2".to_owned(), "u".into());
         for _ in 0..2 {

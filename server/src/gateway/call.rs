@@ -98,8 +98,7 @@ impl Call {
     }
 }
 
-/// The connection without the name in its certificate, which is no user's here: in etcd the gateway is a client itself,
-/// and must not lend its own name to whoever comes by it (CVE-2018-16886).
+/// The connection without the name in its certificate, which is no user's here.
 fn nameless(peer: &Arc<PeerIdentity>) -> Arc<PeerIdentity> {
     Arc::new(PeerIdentity {
         common_name: None,

@@ -22,7 +22,8 @@ use self::answers::{Answers, Line};
 use self::call::Call;
 use self::routes::Route;
 use crate::core::Core;
-use crate::http::Body;
+use crate::http::{Body, plain};
+use crate::listen::PeerIdentity;
 
 mod answers;
 mod call;
@@ -34,6 +35,9 @@ mod websocket;
 
 /// Answers a request to `path`, which begins with [`PREFIX`].
 pub(crate) async fn serve(core: Arc<Core>, path: &str, request: Request<Incoming>) -> Response<Body> {
+    if core.store.auth_enabled() && has_name(&request) {
+        return plain(StatusCode::BAD_REQUEST, NAME_IGNORED.to_owned()).map(Body::Whole);
+    }
     if websocket::is_upgrade(request.headers()) {
         return websocket::accept(core, path, request);
     }
@@ -52,6 +56,14 @@ pub(crate) async fn serve(core: Arc<Core>, path: &str, request: Request<Incoming
     } else {
         unary(call, chunks).await
     }
+}
+
+/// Whether the client has come with a certificate that names a user. Here it would be none, which the client should hear
+/// rather than be somebody else: in etcd the gateway is a client itself, and the name would be its own (CVE-2018-16886).
+fn has_name(request: &Request<Incoming>) -> bool {
+    let peer = request.extensions().get::<Arc<PeerIdentity>>();
+    let name = peer.and_then(|peer| peer.common_name.as_deref());
+    name.is_some_and(|name| !name.is_empty())
 }
 
 /// The route of `path`; else what the client is told about it.
@@ -125,6 +137,9 @@ fn whole(code: StatusCode, json: Bytes) -> Response<Body> {
     answer
 }
 
+/// etcd's words.
+const NAME_IGNORED: &str =
+    "CommonName of client sending a request against gateway will be ignored and not used as expected\n";
 /// What all paths of the gateway begin with.
 pub(crate) const PREFIX: &str = "/v3/";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

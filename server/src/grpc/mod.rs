@@ -89,12 +89,31 @@ async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<Answer
     let request = request.map(|body| RequestBody::new(rpc, body, core.shard.clone(), backlog, arrival));
     // Who calls does not matter while authentication is off; should it be turned on meanwhile, it is nobody.
     let acting = match core.store.auth_enabled() {
-        true => Some(acting(&core, &Credentials::of(&request)).await),
         false => None,
+        true => {
+            let credentials = Credentials::of(&request);
+            let Some(caller) = core.auth.recognised(&core.store, &credentials) else {
+                // Boxed with the request in it: it is rare, and would make every call's future larger.
+                let response = Box::pin(route_later(&core, credentials, rpc, request)).await;
+                return finish(response, call);
+            };
+            Some(core.store.acting_as(caller))
+        }
     };
     let store = acting.as_ref().unwrap_or(&core.nobody);
     let response = route(&core, store, rpc, request).await;
     finish(response, call)
+}
+
+/// A call of whom this member may hear of yet.
+async fn route_later(
+    core: &Arc<Core>,
+    credentials: Credentials,
+    rpc: Rpc,
+    request: Request<RequestBody>,
+) -> Response<Body> {
+    let store = acting(core, &credentials).await;
+    route(core, &store, rpc, request).await
 }
 
 /// The store for a caller with these credentials.
