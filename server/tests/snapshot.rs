@@ -5,7 +5,7 @@
 mod harness;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use harness::*;
@@ -518,58 +518,6 @@ async fn the_status_is_etcdutls() {
     }
 }
 
-/// A real etcd on a folder of its own, killed when dropped.
-struct Etcd {
-    child: std::process::Child,
-    endpoint: String,
-    dir: PathBuf,
-}
-
-impl Etcd {
-    fn start(program: &Path, scratch: &Path) -> Etcd {
-        let ports = Ports::reserve();
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
-        let dir = scratch.join("etcd");
-        let log = fs::File::create(scratch.join("etcd.log")).unwrap();
-        let child = Command::new(program)
-            .args([
-                "--data-dir",
-                dir.to_str().unwrap(),
-                "--listen-client-urls",
-                &url(ports.client),
-            ])
-            .args([
-                "--advertise-client-urls",
-                &url(ports.client),
-                "--listen-peer-urls",
-                &url(ports.peer),
-            ])
-            .args(["--initial-advertise-peer-urls", &url(ports.peer)])
-            .args(["--initial-cluster", &format!("default={}", url(ports.peer))])
-            .stdout(std::process::Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let etcd = Etcd {
-            child,
-            endpoint: url(ports.client),
-            dir,
-        };
-        let address = ([127, 0, 0, 1], ports.client).into();
-        wait_until("etcd serves", || {
-            http_get(address, "/health").is_some_and(|answer| answer.status == 200)
-        });
-        etcd
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[tokio::test]
 async fn data_move_over_from_etcd() {
     let test = "data_move_over_from_etcd";
@@ -580,7 +528,7 @@ async fn data_move_over_from_etcd() {
         return;
     };
     let scratch = tempfile::tempdir().unwrap();
-    let mut etcd = Etcd::start(&program, scratch.path());
+    let mut etcd = Etcd::start(&program, scratch.path(), &Ports::reserve());
     let client = Client::connect(&etcd.endpoint).await;
     let lease = write_history(&client).await;
     // Enough for a tree of several levels, with holes.
@@ -618,8 +566,7 @@ async fn data_move_over_from_etcd() {
     }
 
     // Saved from the server, and as it lies there when that has stopped.
-    etcd.child.kill().unwrap();
-    etcd.child.wait().unwrap();
+    etcd.stop();
     let database = etcd.dir.join("member/snap/db");
     for (source, skip) in [
         (&file, "--skip-hash-check=false"),
