@@ -10,6 +10,7 @@ use store::auth::Caller;
 use store::{OpenError, Store};
 use tokio::sync::watch;
 
+use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::backup::Backups;
 use crate::compactor;
@@ -40,6 +41,8 @@ pub(crate) enum Failure {
     Discover(#[from] DiscoverError),
     #[error("cannot start a thread or an event loop")]
     Runtime(#[source] io::Error),
+    #[error("cannot open the audit log")]
+    Audit(#[source] io::Error),
     #[error("checkInitialHashKV failed")]
     Inconsistent(#[from] InitialError),
     #[error("the store met a fatal error: {0}")]
@@ -119,11 +122,12 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     ));
     tokio::spawn(checker.run(settings.corruption, stopping_seen.clone()));
     tokio::spawn(auth.clone().sweep(stopping_seen.clone()));
+    let audit = Audit::start(&settings.audit).map_err(Failure::Audit)?;
     let cores = cores(
         &store,
         &settings,
         (&peers, &auth),
-        &defences,
+        (&defences, &audit),
         &leaderless_seen,
         &stopping_seen,
     );
@@ -156,16 +160,25 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         end => end,
     };
     drop((placement, stopping_seen));
+    let result = finish(&settings, end, shutdown::stop(&store, &peers, stopping, signals)).await;
+    if let Some(audit) = audit {
+        audit.finish();
+    }
+    result
+}
+
+/// The stop that fits the end.
+async fn finish(settings: &Settings, end: End, stop: impl Future<Output = ()>) -> Result<(), Failure> {
     match end {
         End::Fatal(fatal) => Err(Failure::Fatal(fatal)),
         End::Signal(signal) => {
             tracing::info!(signal, "received signal; shutting down");
-            close(&settings, shutdown::stop(&store, &peers, stopping, signals)).await;
+            close(settings, stop).await;
             Ok(())
         }
         End::Removed => {
             tell_removed();
-            close(&settings, shutdown::stop(&store, &peers, stopping, signals)).await;
+            close(settings, stop).await;
             Ok(())
         }
         End::Never => unreachable!("a member serves until something ends it"),
@@ -308,7 +321,7 @@ fn cores(
     store: &Store,
     settings: &Settings,
     (peers, auth): (&Peers, &Arc<Auth>),
-    defences: &Arc<Defences>,
+    (defences, audit): (&Arc<Defences>, &Option<Arc<Audit>>),
     leaderless: &watch::Receiver<u64>,
     stopping: &watch::Receiver<bool>,
 ) -> Vec<Arc<Core>> {
@@ -340,6 +353,7 @@ fn cores(
                 backups: backups.clone(),
                 peers: peers.clone(),
                 leaderless: leaderless.clone(),
+                audit: audit.clone(),
                 defences: defences.clone(),
                 stopping: stopping.clone(),
             })

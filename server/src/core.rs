@@ -6,6 +6,7 @@ use std::time::Duration;
 use store::Store;
 use tokio::sync::watch;
 
+use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::backup::Backups;
 use crate::config::{ConnectionSettings, HttpSettings};
@@ -46,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) peers: Peers,
     /// How often this member has been without leader for [`LEADERLESS_ELECTIONS`] election timeouts.
     pub(crate) leaderless: watch::Receiver<u64>,
+    /// Who did what, where somebody wants to know.
+    pub(crate) audit: Option<Arc<Audit>>,
     /// The bounds that all ports share.
     pub(crate) defences: Arc<Defences>,
     /// True once the process stops.

@@ -8,6 +8,7 @@
 //! | `listen`, `tls` | sockets, and what stands between them and HTTP |
 //! | `auth` | who a caller is: passwords, tokens, certificates |
 //! | `peer` | the other members: transport, handshake, joining |
+//! | `audit` | who did what: the audit log, the top talkers |
 //! | `compactor` | automatic compaction, when this member leads |
 //! | `corruption` | comparing the members' data |
 //! | `concurrency` | locks and elections over the store's handle |
@@ -27,6 +28,7 @@
 
 use std::process::ExitCode;
 
+mod audit;
 mod auth;
 mod backup;
 mod bootstrap;

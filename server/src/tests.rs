@@ -102,6 +102,7 @@ impl Member {
             backups: Backups::new(data.path(), Arc::default()),
             peers: Peers::new(2 << 20, None, Duration::from_secs(7)),
             leaderless: leaderless_seen,
+            audit: None,
             defences: Defences::new(4096),
             stopping: stopping_seen.clone(),
         });

@@ -224,7 +224,7 @@ fn is_open(mut stream: &TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     match stream.read(&mut [0; 1]) {
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        Ok(_) => false,
+        Ok(read) => read > 0,
     }
 }
 

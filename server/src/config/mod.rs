@@ -43,7 +43,9 @@ pub(crate) use self::corruption::CorruptionSettings;
 pub(crate) use self::listen::{Address, Listener, TlsSettings, TlsVersion};
 pub(crate) use self::log::{LogFormat, LogOutput, LogSettings, Rotation};
 pub(crate) use self::notice::Notice;
-pub(crate) use self::serving::{AutoCompaction, ConnectionSettings, HttpSettings, SlowSettings};
+pub(crate) use self::serving::{
+    AuditOutput, AuditScope, AuditSettings, AutoCompaction, ConnectionSettings, HttpSettings, SlowSettings,
+};
 pub(crate) use self::usage::log_running;
 pub(crate) use self::version::{ETCD_VERSION, GIT_SHA, STORAGE_VERSION, TAFFRAIL_VERSION};
 
@@ -79,6 +81,8 @@ pub(crate) struct Settings {
     pub(crate) heal_from_peers: bool,
     /// When this member's data are compared with the others'.
     pub(crate) corruption: CorruptionSettings,
+    /// Who is watched, and how.
+    pub(crate) audit: AuditSettings,
     /// What is logged as slow.
     pub(crate) slow: SlowSettings,
     /// Whether metrics that etcd calls extensive are kept.
@@ -170,6 +174,7 @@ impl Settings {
             auth,
             heal_from_peers: raw.flag("heal-from-peers"),
             corruption: CorruptionSettings::read(raw, &gates),
+            audit: serving::audit(raw),
             slow: SlowSettings {
                 apply: raw.interval("warning-apply-duration"),
                 request: match raw.interval("warning-unary-request-duration") {

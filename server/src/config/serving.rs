@@ -1,5 +1,6 @@
 //! How clients are served: connections, HTTP, slow requests, automatic compaction.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::number::parse_signed;
@@ -31,6 +32,33 @@ pub(crate) struct HttpSettings {
     pub(crate) cors: Vec<String>,
     /// Hosts that requests in plaintext may name; `*` is any.
     pub(crate) host_whitelist: Vec<String>,
+}
+
+/// Who is watched, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct AuditSettings {
+    /// Where the audit log goes, if there is one.
+    pub(crate) output: Option<AuditOutput>,
+    pub(crate) scope: AuditScope,
+    /// Whether the top talkers are found out.
+    pub(crate) talkers: bool,
+}
+
+/// Where the audit log goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum AuditOutput {
+    Stderr,
+    File(PathBuf),
+}
+
+/// What is in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AuditScope {
+    All,
+    /// Everything but reads.
+    Writes,
+    /// Users and roles, members, maintenance.
+    Admin,
 }
 
 /// What is logged as slow.
@@ -118,6 +146,22 @@ pub(super) fn http(raw: &Raw) -> HttpSettings {
             Err(_) => vec!["*".to_owned()],
         },
         host_whitelist: unique("host-whitelist"),
+    }
+}
+
+pub(super) fn audit(raw: &Raw) -> AuditSettings {
+    AuditSettings {
+        output: match raw.get("audit-log") {
+            "" => None,
+            "stderr" => Some(AuditOutput::Stderr),
+            path => Some(AuditOutput::File(path.into())),
+        },
+        scope: match raw.get("audit-log-scope") {
+            "admin" => AuditScope::Admin,
+            "writes" => AuditScope::Writes,
+            _ => AuditScope::All,
+        },
+        talkers: raw.flag("top-talkers"),
     }
 }
 

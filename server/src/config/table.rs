@@ -280,6 +280,7 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
     ("Profiling and Monitoring", &[
         live("enable-pprof", "false", Kind::Bool, "Serve profiles below /debug/pprof/."),
         live("metrics", "basic", Kind::Text, "basic, or extensive: with histograms of gRPC calls."),
+        live("top-talkers", "false", Kind::Bool, "Find out which users and which prefixes of keys have most calls: /debug/talkers; not in etcd."),
         live("listen-metrics-urls", "", Kind::Urls, "URLs that serve /metrics, /health, /livez and /readyz only."),
     ]),
     ("Logging", &[
@@ -289,6 +290,8 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         live("log-format", "json", Kind::Text, "json or console."),
         live("enable-log-rotation", "false", Kind::Bool, "Rotate the one log file."),
         live("log-rotation-config-json", LOG_ROTATION, Kind::Text, "How: maxsize in MB, maxage in days, maxbackups, localtime, compress."),
+        live("audit-log", "", Kind::Text, "Log who did what, as a line of JSON for each call: to this file, or stderr; not in etcd."),
+        live("audit-log-scope", "all", Kind::OneOf(&["all", "writes", "admin"]), "Which calls it has; changes of users and roles always. Not in etcd."),
         live("warning-unary-request-duration", "300ms", Kind::Duration, "A request answered more slowly is logged."),
     ]),
     ("Distributed tracing", &[

@@ -10,6 +10,7 @@
 //! | sends a message in pieces for ever | the same, and a bound on the bytes of all such messages (`grpc::backlog`) |
 //! | resets streams as fast as it opens them, or floods with frames that ask for nothing | [`flood`]: the connection ends |
 //! | pings too often | the connection ends (`listen::pings`) |
+//! | is nobody known, while authentication is on | [`guesses`]: an address is heard so often a second |
 //!
 //! A client that has said its preface may be idle for as long as it answers pings: those of etcd are, for hours.
 //! What is turned away is counted by its reason, and shown on the page of metrics.
@@ -22,10 +23,12 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 mod arrivals;
 mod flood;
+mod guesses;
 mod seats;
 
 pub(crate) use self::arrivals::{Arrival, Arrivals, MESSAGE_MAX, late_message};
 pub(crate) use self::flood::Flood;
+pub(crate) use self::guesses::Guesses;
 pub(crate) use self::seats::{Seat, Seats};
 
 /// The bounds that all ports of a member share.
@@ -35,6 +38,7 @@ pub(crate) struct Defences {
     /// Connections to the peer port.
     pub(crate) peers: Arc<Seats>,
     pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) guesses: Guesses,
     pub(crate) away: Arc<TurnedAway>,
 }
 
@@ -49,6 +53,7 @@ impl Defences {
             clients: Seats::new(clients.max(1), CONNECTION_REASONS, away.clone()),
             peers: Seats::new(peers.max(1), CONNECTION_REASONS, away.clone()),
             arrivals: Arrivals::new(away.clone()),
+            guesses: Guesses::new(away.clone()),
             away,
         })
     }
@@ -81,11 +86,13 @@ pub(crate) enum Reason {
     Arrivals,
     /// A call whose message took too long.
     SlowMessage,
+    /// A call of nobody known, of whom there were too many.
+    Unauthenticated,
 }
 
 impl Reason {
     /// All of them, in the order of their discriminants.
-    const ALL: [Reason; 7] = [
+    const ALL: [Reason; 8] = [
         Reason::Connections,
         Reason::AddressShare,
         Reason::Silence,
@@ -93,6 +100,7 @@ impl Reason {
         Reason::Flood,
         Reason::Arrivals,
         Reason::SlowMessage,
+        Reason::Unauthenticated,
     ];
 
     /// Its label on the page of metrics.
@@ -105,6 +113,7 @@ impl Reason {
             Reason::Flood => "flood",
             Reason::Arrivals => "arrivals",
             Reason::SlowMessage => "slow_message",
+            Reason::Unauthenticated => "unauthenticated",
         }
     }
 }

@@ -127,7 +127,8 @@ impl AsRef<[u8]> for HeldData {
     }
 }
 
-fn too_many() -> Status {
+/// Refused for the sake of the others.
+pub(super) fn too_many() -> Status {
     Status::new(Code::ResourceExhausted, "etcdserver: too many requests")
 }
 

@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 
 use super::backlog::{Backlog, Held};
 use super::rpc::{Kind, Rpc};
+use crate::audit::Entry;
 use crate::defences::Arrival;
 use crate::metrics::RuntimeNumbers;
 
@@ -110,16 +111,19 @@ pub(super) struct Call {
     /// Where the times of calls are kept.
     began: Option<Instant>,
     ended: bool,
+    /// Where somebody wants to know who did what.
+    entry: Option<Entry>,
 }
 
 impl Call {
-    pub(super) fn start(shard: Arc<Shard>, rpc: Rpc) -> Call {
+    pub(super) fn start(shard: Arc<Shard>, rpc: Rpc, entry: Option<Entry>) -> Call {
         shard.counts(rpc).started.fetch_add(1, Ordering::Relaxed);
         Call {
             began: shard.handling.is_some().then(Instant::now),
             shard,
             rpc,
             ended: false,
+            entry,
         }
     }
 
@@ -132,6 +136,9 @@ impl Call {
         counts.handled[code as usize].fetch_add(1, Ordering::Relaxed);
         if let (Some(handling), Some(began)) = (&self.shard.handling, self.began) {
             handling[self.rpc as usize].observe(began.elapsed());
+        }
+        if let Some(entry) = self.entry.take() {
+            entry.comes_to(code);
         }
         let (_, _, kind) = self.rpc.names();
         if kind != Kind::BidiStream {
@@ -364,10 +371,10 @@ mod tests {
     #[test]
     fn a_call_ends_once_and_a_dropped_one_is_cancelled() {
         let shard = Shard::new(true);
-        let mut call = Call::start(shard.clone(), Rpc::Put);
+        let mut call = Call::start(shard.clone(), Rpc::Put, None);
         call.end(Code::Ok);
         drop(call);
-        drop(Call::start(shard.clone(), Rpc::Put));
+        drop(Call::start(shard.clone(), Rpc::Put, None));
         let put = totals(&shard, Rpc::Put);
         assert_eq!((put.started, put.received, put.sent), (2, 2, 2));
         assert_eq!(

@@ -6,6 +6,7 @@
 //! faster replaces [`unary`], [`server_stream`] and [`bidi_stream`].
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use prost::Message;
 use store::Store;
+use store::auth::Caller;
 use store::error::Error;
 use tonic::body::Body;
 use tonic::server::{Grpc, ServerStreamingService, StreamingService, UnaryService};
@@ -27,6 +29,7 @@ use self::codec::{KeepingWire, Wire};
 use self::meter::{AnswerBody, Call, RequestBody, Source};
 use self::rpc::{Kind, Rpc};
 use self::stats::Kept;
+use crate::audit::{Entry, Who};
 use crate::auth::Credentials;
 use crate::concurrency::Failure;
 use crate::core::{Core, raised};
@@ -65,7 +68,7 @@ pub(crate) fn serve_local(
     carry_out(core, request.map(Source::Local))
 }
 
-async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<AnswerBody> {
+async fn carry_out(core: Arc<Core>, mut request: Request<Source>) -> Response<AnswerBody> {
     let rpc = match Rpc::of_path(request.uri().path()) {
         Ok(rpc) => rpc,
         Err(text) => {
@@ -73,7 +76,14 @@ async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<Answer
             return response.map(AnswerBody::uncounted);
         }
     };
-    let call = Call::start(core.shard.clone(), rpc);
+    let entry = core
+        .audit
+        .as_ref()
+        .map(|audit| audit.begin(rpc, who_asks(&request)));
+    if let Some(entry) = &entry {
+        request.extensions_mut().insert(entry.clone());
+    }
+    let call = Call::start(core.shard.clone(), rpc, entry);
     let (_, _, kind) = rpc.names();
     if let Err(refusal) = gate(&core, rpc, kind, request.headers()) {
         return finish(refusal.into_http(), call);
@@ -82,9 +92,10 @@ async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<Answer
     // What the gateway hands on is there.
     let from_wire = matches!(request.body(), Source::Wire(_));
     let peer = request.extensions().get::<Arc<PeerIdentity>>();
-    let arrival = peer.filter(|_| from_wire).map(|peer| {
+    let address = peer.and_then(|peer| peer.address.ip());
+    let arrival = from_wire.then(|| {
         let arrivals = &core.defences.arrivals;
-        arrivals.expect(peer.address.ip(), kind != Kind::BidiStream)
+        arrivals.expect(address, kind != Kind::BidiStream)
     });
     let request = request.map(|body| RequestBody::new(rpc, body, core.shard.clone(), backlog, arrival));
     // Who calls does not matter while authentication is off; should it be turned on meanwhile, it is nobody.
@@ -100,6 +111,14 @@ async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<Answer
             Some(core.store.acting_as(caller))
         }
     };
+    if let Some(acting) = &acting {
+        if let Some(entry) = request.extensions().get::<Entry>() {
+            entry.called_by(acting.caller());
+        }
+        if let Err(refusal) = admit(&core, rpc, acting.caller(), address) {
+            return finish(refusal.into_http(), call);
+        }
+    }
     let store = acting.as_ref().unwrap_or(&core.nobody);
     let response = route(&core, store, rpc, request).await;
     finish(response, call)
@@ -120,6 +139,29 @@ async fn route_later(
 async fn acting(core: &Core, credentials: &Credentials) -> Store {
     core.store
         .acting_as(core.auth.caller(&core.store, credentials).await)
+}
+
+/// Who is at the other end, as far as the connection tells.
+fn who_asks(request: &Request<Source>) -> Who {
+    let peer = request.extensions().get::<Arc<PeerIdentity>>();
+    Who {
+        common_name: peer.and_then(|peer| peer.common_name.clone()),
+        address: peer.map(|peer| peer.address.to_string()),
+        gateway: matches!(request.body(), Source::Local(_)),
+    }
+}
+
+/// Hears whoever is not known only so often. Logins have limits of their own, and probes are nobody's business.
+fn admit(core: &Core, rpc: Rpc, caller: &Caller, address: Option<IpAddr>) -> Result<(), Status> {
+    let known = !matches!(caller, Caller::Nobody | Caller::Stranger);
+    let open = matches!(
+        rpc,
+        Rpc::Authenticate | Rpc::HealthCheck | Rpc::HealthList | Rpc::HealthWatch
+    );
+    match known || open || core.defences.guesses.admit(address) {
+        true => Ok(()),
+        false => Err(backlog::too_many()),
+    }
 }
 
 fn route<'a>(
@@ -251,12 +293,20 @@ where
     T: Future<Output = Result<tonic::Response<A>, Status>> + Send + 'a,
 {
     let (rpc, slow) = (request.body().rpc, core.slow_request);
+    let entry = request.extensions().get::<Entry>().cloned();
     let mut handler = handler;
     let timed = move |kept: Kept<Q>| {
         let began = Instant::now();
+        let entry = entry.clone();
+        if let Some(entry) = &entry {
+            entry.asks(&kept.message);
+        }
         let answering = handler(kept.message);
         async move {
             let result = answering.await;
+            if let Some(entry) = &entry {
+                entry.answered(&result);
+            }
             let answer = result.as_ref().ok().map(tonic::Response::get_ref);
             stats::tell(rpc, &kept.told, answer, (began.elapsed(), slow));
             result
@@ -282,10 +332,18 @@ where
     F: FnMut(Q) -> T + Send + 'a,
     T: Future<Output = Result<tonic::Response<S>, Status>> + Send + 'a,
 {
+    let entry = request.extensions().get::<Entry>().cloned();
+    let mut handler = handler;
+    let watched = move |message: Q| {
+        if let Some(entry) = &entry {
+            entry.asks(&message);
+        }
+        handler(message)
+    };
     Box::pin(async move {
         Grpc::new(Wire::<Q, A>::new())
             .max_decoding_message_size(core.limits.message_bytes_max)
-            .server_streaming(ServerStream(handler), request)
+            .server_streaming(ServerStream(watched), request)
             .await
     })
 }

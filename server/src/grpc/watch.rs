@@ -22,6 +22,7 @@ use super::guard::Guarded;
 use super::meter::{RequestBody, Shard};
 use super::rpc::Rpc;
 use super::{Answering, bidi_stream, requires_leader, status};
+use crate::audit::Entry;
 use crate::auth::Credentials;
 use crate::core::Core;
 use crate::metrics::{StreamFailure, WatchSend};
@@ -33,13 +34,15 @@ pub(super) fn serve<'a>(
 ) -> Answering<'a> {
     let requires_leader = requires_leader(request.headers());
     let credentials = Credentials::of(&request);
+    let entry = request.extensions().get::<Entry>().cloned();
     bidi_stream(core, request, move |requests| {
-        let credentials = credentials.clone();
+        let (credentials, entry) = (credentials.clone(), entry.clone());
         async move {
             let opened = store.watch().await.map_err(|error| status::of(&error))?;
             let client = Client {
                 core: core.clone(),
                 credentials,
+                entry,
                 requests,
             };
             let answers = Answers::start(client, opened);
@@ -53,6 +56,8 @@ pub(super) fn serve<'a>(
 struct Client {
     core: Arc<Core>,
     credentials: Credentials,
+    /// Where somebody wants to know who did what.
+    entry: Option<Entry>,
     requests: Streaming<WatchRequest>,
 }
 
@@ -63,6 +68,8 @@ struct Answers {
     /// Why the client's direction broke off.
     broken: oneshot::Receiver<Status>,
     shard: Arc<Shard>,
+    /// Where somebody wants to know who did what.
+    entry: Option<Entry>,
     /// What was handed out last, and when.
     sending: Option<(WatchSend, Instant)>,
 }
@@ -70,13 +77,14 @@ struct Answers {
 impl Answers {
     fn start(client: Client, (requests, responses): (WatchRequests, WatchResponses)) -> Answers {
         let (report, broken) = oneshot::channel();
-        let shard = client.core.shard.clone();
+        let (shard, entry) = (client.core.shard.clone(), client.entry.clone());
         let reader = tokio::spawn(read(client, requests, report));
         Answers {
             responses,
             reader,
             broken,
             shard,
+            entry,
             sending: None,
         }
     }
@@ -98,6 +106,9 @@ impl Stream for Answers {
         match self.responses.poll_recv(context) {
             Poll::Ready(Some(response)) => {
                 self.shard.message_sent(Rpc::Watch);
+                if let Some(entry) = &self.entry {
+                    entry.watch_answers(&response);
+                }
                 self.sending = Some((WatchSend::of(&response), Instant::now()));
                 return Poll::Ready(Some(Ok(response)));
             }
@@ -119,6 +130,7 @@ async fn read(client: Client, requests: WatchRequests, report: oneshot::Sender<S
     let Client {
         core,
         credentials,
+        entry,
         requests: mut inbound,
     } = client;
     let shard = &core.shard;
@@ -142,6 +154,9 @@ async fn read(client: Client, requests: WatchRequests, report: oneshot::Sender<S
         shard.message_received(Rpc::Watch);
         let handed = match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => {
+                if let Some(entry) = &entry {
+                    entry.watches(&create);
+                }
                 let caller = core.auth.caller(&core.store, &credentials).await;
                 requests.create_as(caller, create).await
             }

@@ -1,5 +1,5 @@
-//! Pages for whoever looks into a running process: `/debug/vars` always, `/debug/pprof/` on request, and what is
-//! under way at the log level debug.
+//! Pages for whoever looks into a running process: `/debug/vars` always, `/debug/pprof/` and `/debug/talkers` on
+//! request, and what is under way at the log level debug.
 
 use ::http::{Method, Request, StatusCode};
 use serde::Serialize;
@@ -24,8 +24,33 @@ pub(super) fn page<B>(core: &Core, path: &str, request: &Request<B>) -> Option<P
     if core.http.debug && path == "/debug/events" {
         return Some(super::page(HTML, frame("/debug/events", "No events are kept.\n")));
     }
+    if let Some(page) = talkers_for_client(core, path, request) {
+        return Some(page);
+    }
     let profile = path.strip_prefix(PROFILES).filter(|_| is_profiled(core))?;
     Some(pprof(profile))
+}
+
+/// Answers a request for the talkers, where they are found out.
+pub(super) fn talkers<B>(core: &Core, path: &str, request: &Request<B>) -> Option<Page> {
+    let page = core.audit.as_ref().filter(|_| path == "/debug/talkers")?;
+    let page = page.talkers_page()?;
+    Some(match *request.method() {
+        Method::GET => super::page("application/json; charset=utf-8", page),
+        _ => method_not_allowed(),
+    })
+}
+
+/// The same for a client. Once clients must say who they are, it is no more for everybody: it names users and keys.
+fn talkers_for_client<B>(core: &Core, path: &str, request: &Request<B>) -> Option<Page> {
+    let page = talkers(core, path, request)?;
+    Some(match core.store.auth_enabled() {
+        false => page,
+        true => plain(
+            StatusCode::FORBIDDEN,
+            "while authentication is on, this page is served on --listen-metrics-urls only\n".to_owned(),
+        ),
+    })
 }
 
 /// Whether `path` is a folder of these pages.

@@ -48,7 +48,11 @@ pub(crate) async fn serve(core: Arc<Core>, entry: Entry, request: Request<Incomi
         if clean != path {
             return redirect(&request, &clean).map(Body::Whole);
         }
-        return match pages(&core, &path, &request).await {
+        let page = match debug::talkers(&core, &path, &request) {
+            Some(page) => Some(page),
+            None => pages(&core, &path, &request).await,
+        };
+        return match page {
             Some(page) => page.map(Body::Whole),
             None => not_found().map(Body::Whole),
         };

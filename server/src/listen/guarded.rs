@@ -96,6 +96,8 @@ struct End {
     /// client is given the time to read it, since closing with its bytes unread would take ours back.
     sent: Option<usize>,
     deadline: Pin<Box<Sleep>>,
+    /// So much of what the client goes on sending is read and dropped.
+    patience_bytes: usize,
 }
 
 /// The calls under way on one connection.
@@ -366,6 +368,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             self.end = Some(End {
                 sent: Some(0),
                 deadline: Box::pin(tokio::time::sleep(FAREWELL_MAX)),
+                patience_bytes: LINGER_BYTES_MAX,
             });
             context.waker().wake_by_ref();
             return Poll::Pending;
@@ -390,7 +393,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         loop {
             let mut unread = [0; 512];
             let mut unread = ReadBuf::new(&mut unread);
-            let over = over || end.deadline.as_mut().poll(context).is_ready();
+            let over = over || end.patience_bytes == 0 || end.deadline.as_mut().poll(context).is_ready();
             let polled = match over {
                 true => Poll::Ready(Ok(())),
                 false => Pin::new(&mut self.stream).poll_read(context, &mut unread),
@@ -403,6 +406,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
                 )));
             }
             ready!(polled)?;
+            end.patience_bytes = end.patience_bytes.saturating_sub(unread.filled().len());
         }
     }
 
@@ -517,3 +521,5 @@ const FLOOD: &[u8] = b"flood";
 const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// How long a client may take to read that, and to close its side.
 const LINGER_MAX: Duration = Duration::from_secs(1);
+/// How much it may go on sending meanwhile.
+const LINGER_BYTES_MAX: usize = 1 << 20;

@@ -1,11 +1,24 @@
-//! What the defences of all ports hold and turn away; the names are ours.
+//! What the defences of all ports hold and turn away, and what the audit log has; the names are ours.
 
 use prometheus::proto::MetricType;
 
 use super::page::Page;
-use crate::defences::Defences;
+use crate::core::Core;
 
-pub(super) fn add(page: &mut Page, defences: &Defences) {
+pub(super) fn add(page: &mut Page, core: &Core) {
+    let defences = &core.defences;
+    if let Some((written, dropped)) = core.audit.as_ref().and_then(|audit| audit.log_counts()) {
+        page.counter(
+            "taffrail_audit_lines_total",
+            "The total number of lines written to the audit log.",
+            written,
+        );
+        page.counter(
+            "taffrail_audit_dropped_total",
+            "The total number of lines that are missing in the audit log.",
+            dropped,
+        );
+    }
     let mut away = page.family(
         "taffrail_turned_away_total",
         "The total number of connections and calls that were ended to protect the others, by reason.",

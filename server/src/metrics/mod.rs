@@ -71,7 +71,7 @@ pub(crate) fn page(core: &Core) -> String {
     network::add(&mut page, &core.peers, &metrics);
     rpcs::add(&mut page, core);
     core.health.add_to(&mut page);
-    defences::add(&mut page, &core.defences);
+    defences::add(&mut page, core);
     add_promotions(&mut page, core.peers.promotions());
     add_reloads(&mut page);
     process::add(&mut page);
