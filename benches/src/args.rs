@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::auth::AuthArgs;
 use crate::catch_up::EmptyDisk;
 use crate::compare::Load;
 use crate::keys::digits;
@@ -87,6 +88,8 @@ pub enum Command {
     CatchUp(CatchUpArgs),
     /// Start three members of a server, and put while members are restarted, lead in turn, come, go and are backed up.
     Churn(ChurnArgs),
+    /// Start a server without authentication, with it, and beside logins, and put the same loads on each.
+    Auth(AuthArgs),
 }
 
 /// What all loads have in common.
@@ -394,12 +397,12 @@ impl Command {
                     serializable: *serializable,
                 },
             ),
-            Self::Compare(_) | Self::CatchUp(_) | Self::Churn(_) => return None,
+            Self::Compare(_) | Self::CatchUp(_) | Self::Churn(_) | Self::Auth(_) => return None,
         })
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(number) => Ok(number),
@@ -408,7 +411,7 @@ fn positive(text: &str) -> Result<usize, String> {
 }
 
 /// A number with a unit: `ms`, `s`, `m` or `h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits_end = text
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
         .unwrap_or(text.len());

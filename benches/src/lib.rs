@@ -12,9 +12,11 @@
 //! - `cluster`: servers of the generator's own, one member or several.
 //! - [`catch_up`]: what it costs the writers that a member comes back.
 //! - [`churn`]: what changes of the cluster cost the writers.
+//! - [`auth`]: what authentication costs, and what logins cost the others.
 //! - [`compare`]: two servers in turns under the same loads.
 
 pub mod args;
+pub mod auth;
 pub mod catch_up;
 pub mod churn;
 pub mod cluster;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest};
 use tokio::task::JoinSet;
@@ -40,7 +41,19 @@ const PREFILL_CLIENTS_MIN: usize = 64;
 /// # Errors
 /// No connection, a failed preparation, a server that stopped answering, or no operation that succeeded.
 pub async fn run(spec: &Spec, show_progress: bool) -> Result<Report, Error> {
+    run_as(spec, None, show_progress).await
+}
+
+/// The same as whoever has this token.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_as(spec: &Spec, token: Option<HeaderValue>, show_progress: bool) -> Result<Report, Error> {
     let channels = connect_all(&spec.endpoints, spec.conns).await?;
+    let channels: Vec<Channel> = channels
+        .into_iter()
+        .map(|channel| channel.with_token(token.clone()))
+        .collect();
     if spec.prefill {
         prefill(spec, &channels, show_progress).await?;
     }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::uri::Authority;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body::{Body as _, Frame};
 use tokio::net::TcpStream;
 
@@ -83,6 +83,7 @@ impl fmt::Display for Endpoint {
 pub struct Channel {
     send: SendRequest<Bytes>,
     origin: Uri,
+    token: Option<HeaderValue>,
 }
 
 impl Channel {
@@ -113,7 +114,14 @@ impl Channel {
         Ok(Self {
             send,
             origin: endpoint.origin(),
+            token: None,
         })
+    }
+
+    /// Shows a token with each request.
+    pub(crate) fn with_token(mut self, token: Option<HeaderValue>) -> Self {
+        self.token = token;
+        self
     }
 
     /// What the stubs take as origin.
@@ -141,7 +149,10 @@ impl tower::Service<Request<tonic::body::Body>> for Channel {
     }
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Answer {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        if let Some(token) = &self.token {
+            parts.headers.insert("token", token.clone());
+        }
         match self.send.send_request(Request::from_parts(parts, ()), false) {
             Ok((response, stream)) => Answer {
                 state: Ok((response, Some((stream, body)))),

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use benches::args::{CatchUpArgs, ChurnArgs, Cli, Command, CompareArgs, Output, RunArgs};
+use benches::auth::{self, AuthArgs};
 use benches::catch_up;
 use benches::churn;
 use benches::compare::{self, Plan};
@@ -39,6 +40,7 @@ async fn execute(command: &Command) -> Result<ExitCode, Error> {
         Command::Compare(args) => compared(args).await,
         Command::CatchUp(args) => caught_up(args).await,
         Command::Churn(args) => churned(args).await,
+        Command::Auth(args) => authenticated(args).await,
         loads => match loads.run() {
             Some((args, kind)) => measured(args, kind).await,
             None => Ok(ExitCode::SUCCESS),
@@ -119,6 +121,16 @@ async fn churned(args: &ChurnArgs) -> Result<ExitCode, Error> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+async fn authenticated(args: &AuthArgs) -> Result<ExitCode, Error> {
+    let outcome = auth::run(args).await?;
+    print(&match args.output {
+        Output::Json => json(&outcome),
+        Output::Table => outcome.table(false).to_string(),
+        Output::Markdown => outcome.table(true).to_string(),
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {

@@ -37,11 +37,11 @@ pub enum Load {
 
 /// What is the same for all loads of a comparison.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Common {
-    pub(super) clients_per_conn: usize,
-    pub(super) duration: Duration,
-    pub(super) warmup: Duration,
-    pub(super) seed: u64,
+pub(crate) struct Common {
+    pub(crate) clients_per_conn: usize,
+    pub(crate) duration: Duration,
+    pub(crate) warmup: Duration,
+    pub(crate) seed: u64,
 }
 
 /// Distinct keys of the loads that put: many enough that keys are new and old in turns.
@@ -98,7 +98,7 @@ impl Load {
         }
     }
 
-    pub(super) fn spec(self, common: &Common, endpoints: Vec<Endpoint>, pids: Vec<u32>) -> Spec {
+    pub(crate) fn spec(self, common: &Common, endpoints: Vec<Endpoint>, pids: Vec<u32>) -> Spec {
         let (clients, key_count, value_size, kind) = self.shape();
         Spec {
             endpoints,

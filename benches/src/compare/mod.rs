@@ -20,7 +20,7 @@ use crate::interrupt::interruptible;
 use crate::process::{Cores, pin_generator};
 use crate::report::Report;
 use crate::{Error, run as single};
-use loads::Common;
+pub(crate) use loads::Common;
 
 /// A comparison as plain data.
 #[derive(Debug)]

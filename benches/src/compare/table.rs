@@ -22,7 +22,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub(super) fn of(reports: &[Report]) -> Self {
+    pub(crate) fn of(reports: &[Report]) -> Self {
         let over =
             |figure: &dyn Fn(&Report) -> Option<f64>| median(reports.iter().filter_map(figure).collect());
         Self {
