@@ -101,6 +101,16 @@ fn finds_a_snapshot_without_leases() {
     found_only_with(bugs, 100, usual);
 }
 
+/// Whoever is brought up by such a snapshot knows no users, judges nobody, and shows in the end that it differs.
+#[test]
+fn finds_a_snapshot_without_users() {
+    let bugs = Bugs {
+        snapshot_without_users: true,
+        ..Bugs::default()
+    };
+    found_only_with(bugs, 100, |seed| Plan::with_users(3, seed));
+}
+
 #[test]
 fn finds_a_proposal_that_arrives_twice() {
     let bugs = Bugs {

@@ -64,6 +64,8 @@ pub struct Bugs {
     pub stale_revoke_applied: bool,
     /// A snapshot holds no leases.
     pub snapshot_without_leases: bool,
+    /// Nor users and roles.
+    pub snapshot_without_users: bool,
     /// An append that found the disk full counts as written.
     pub full_disk_ignored: bool,
     /// A proposal on its way to the leader arrives twice.
@@ -556,9 +558,12 @@ impl SimMember {
                     })
             }
             Job::Snapshot(mut job) => {
-                if self.bugs.snapshot_without_leases {
-                    job.tables.retain(|(table, ..)| *table != Table::Lease);
-                }
+                let bugs = self.bugs;
+                job.tables.retain(|(table, ..)| match table {
+                    Table::Lease => !bugs.snapshot_without_leases,
+                    Table::Auth => !bugs.snapshot_without_users,
+                    _ => true,
+                });
                 self.write_snapshot(&job)
             }
             Job::Replace(job) => self.replace(job),
