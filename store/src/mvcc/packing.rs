@@ -21,7 +21,7 @@ impl Mvcc {
         self.values.held_bytes()
     }
 
-    /// Visits the next keys, up to `keys_max` and [`STEP_BYTES`] of values moved. Returns the bytes moved.
+    /// Visits the next keys, up to `keys_max` and `STEP_BYTES` of values moved. Returns the bytes moved.
     pub fn pack_step(&mut self, keys_max: usize) -> usize {
         if !self.packing() {
             return 0;
