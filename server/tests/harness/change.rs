@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::{Member, MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest};
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use super::client::Carrier;
 use super::server::Seat;
 use super::{Client, Cluster, Server};
 
@@ -82,7 +82,7 @@ impl Cluster {
         &self,
         through: usize,
         what: &str,
-        call: impl Fn(ClusterClient<Channel>) -> F,
+        call: impl Fn(ClusterClient<Carrier>) -> F,
     ) -> A
     where
         F: Future<Output = Result<Response<A>, Status>>,

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
+use proto::etcdserverpb::auth_client::AuthClient;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
@@ -19,10 +20,12 @@ use proto::etcdserverpb::{
     TxnRequest, TxnResponse,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
+use tonic::codegen::{InterceptedService, Service};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::PATIENCE;
 use super::requests::{delete, get, put};
@@ -30,11 +33,30 @@ use super::requests::{delete, get, put};
 /// The services of one server over one connection.
 #[derive(Clone)]
 pub(crate) struct Client {
-    pub(crate) kv: KvClient<Channel>,
-    pub(crate) watch: WatchClient<Channel>,
-    pub(crate) lease: LeaseClient<Channel>,
-    pub(crate) cluster: ClusterClient<Channel>,
-    pub(crate) maintenance: MaintenanceClient<Channel>,
+    pub(crate) kv: KvClient<Carrier>,
+    pub(crate) watch: WatchClient<Carrier>,
+    pub(crate) lease: LeaseClient<Carrier>,
+    pub(crate) cluster: ClusterClient<Carrier>,
+    pub(crate) maintenance: MaintenanceClient<Carrier>,
+    pub(crate) auth: AuthClient<Carrier>,
+    carrier: Carrier,
+    channel: Channel,
+}
+
+/// A connection with what goes along with each of its calls.
+pub(crate) type Carrier = InterceptedService<Channel, Credentials>;
+
+/// The token that says who calls, if any.
+#[derive(Clone, Default)]
+pub(crate) struct Credentials(Option<AsciiMetadataValue>);
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl Client {
@@ -43,12 +65,12 @@ impl Client {
             .connect()
             .await
             .expect("the server accepts connections");
-        Client::over(channel)
+        Client::over(channel, Credentials::default())
     }
 
     /// A client that connects with its first call, and again after a loss.
     pub(crate) fn lazy(endpoint: &str) -> Client {
-        Client::over(Client::endpoint(endpoint).connect_lazy())
+        Client::over(Client::endpoint(endpoint).connect_lazy(), Credentials::default())
     }
 
     /// A client whose connections `connect` makes.
@@ -62,7 +84,7 @@ impl Client {
         let channel = endpoint
             .connect_with_connector(Connector(connect, PhantomData))
             .await?;
-        Ok(Client::over(channel))
+        Ok(Client::over(channel, Credentials::default()))
     }
 
     fn endpoint(endpoint: &str) -> Endpoint {
@@ -72,15 +94,35 @@ impl Client {
             .tcp_nodelay(true)
     }
 
-    fn over(channel: Channel) -> Client {
+    /// The same connection, whose calls carry this token from here on.
+    pub(crate) fn with_token(&self, token: &str) -> Client {
+        let token = token.parse().expect("tokens are plain text");
+        Client::over(self.channel.clone(), Credentials(Some(token)))
+    }
+
+    /// The connection itself, for services that have no place here and for calls with metadata of their own.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The connection with the token of this client.
+    pub(crate) fn carrier(&self) -> Carrier {
+        self.carrier.clone()
+    }
+
+    fn over(channel: Channel, credentials: Credentials) -> Client {
+        let carrier = InterceptedService::new(channel.clone(), credentials);
         Client {
-            kv: KvClient::new(channel.clone())
+            kv: KvClient::new(carrier.clone())
                 .max_decoding_message_size(usize::MAX)
                 .max_encoding_message_size(usize::MAX),
-            watch: WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
-            lease: LeaseClient::new(channel.clone()),
-            cluster: ClusterClient::new(channel.clone()),
-            maintenance: MaintenanceClient::new(channel),
+            watch: WatchClient::new(carrier.clone()).max_decoding_message_size(usize::MAX),
+            lease: LeaseClient::new(carrier.clone()),
+            cluster: ClusterClient::new(carrier.clone()),
+            maintenance: MaintenanceClient::new(carrier.clone()),
+            auth: AuthClient::new(carrier.clone()),
+            carrier,
+            channel,
         }
     }
 

@@ -10,6 +10,7 @@
     reason = "each test binary uses its own part of the harness"
 )]
 
+mod auth;
 mod change;
 mod client;
 mod cluster;
@@ -21,6 +22,7 @@ mod ledger;
 mod ports;
 mod proxy;
 mod random;
+mod raw;
 mod requests;
 mod server;
 mod skip;
@@ -31,7 +33,8 @@ mod watch;
 
 use std::time::Duration;
 
-pub(crate) use client::{Client, assert_status};
+pub(crate) use auth::*;
+pub(crate) use client::{Carrier, Client, assert_status};
 pub(crate) use cluster::{Cluster, initial_cluster};
 pub(crate) use crowd::{Crowd, Size, assert_equal_hashes};
 pub(crate) use etcd::Etcd;
@@ -40,6 +43,7 @@ pub(crate) use ledger::*;
 pub(crate) use ports::Ports;
 pub(crate) use proxy::Cut;
 pub(crate) use random::Random;
+pub(crate) use raw::raw_call;
 pub(crate) use requests::*;
 pub(crate) use server::{HttpAnswer, Seat, Server, http_get, program, runs_taffrail, wait_until};
 pub(crate) use skip::{needs, needs_etcdctl, skip};

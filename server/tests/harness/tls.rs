@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
@@ -61,8 +61,30 @@ impl Authority {
 
     /// A certificate for servers and clients, with `serial` and for `hosts`; its files are called by `name`.
     pub(crate) fn issue(&self, name: &str, serial: u64, hosts: &[&str]) -> Pair {
+        self.issue_as(
+            name,
+            serial,
+            hosts,
+            CertificateParams::default().distinguished_name,
+        )
+    }
+
+    /// One whose Common Name is that of a user.
+    pub(crate) fn issue_to(&self, user: &str, serial: u64, hosts: &[&str]) -> Pair {
+        let mut subject = DistinguishedName::new();
+        subject.push(DnType::CommonName, user);
+        self.issue_as(user, serial, hosts, subject)
+    }
+
+    /// One that has no Common Name.
+    pub(crate) fn issue_nameless(&self, name: &str, serial: u64, hosts: &[&str]) -> Pair {
+        self.issue_as(name, serial, hosts, DistinguishedName::new())
+    }
+
+    fn issue_as(&self, name: &str, serial: u64, hosts: &[&str], subject: DistinguishedName) -> Pair {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).expect("names of hosts");
+        params.distinguished_name = subject;
         params.serial_number = Some(SerialNumber::from(serial));
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
