@@ -12,6 +12,8 @@ mod caller;
 mod page;
 #[path = "auth_matrix/scene.rs"]
 mod scene;
+#[path = "auth_matrix/services.rs"]
+mod services;
 #[path = "auth_matrix/table.rs"]
 mod table;
 

@@ -2,7 +2,6 @@
 //! by a certificate.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -14,7 +13,7 @@ use proto::v3electionpb::election_client::ElectionClient;
 use tonic::Code;
 
 use crate::caller::{CALLERS, Caller};
-use crate::harness::tls::{Authority, Hello};
+use crate::harness::tls::Authority;
 use crate::harness::*;
 use crate::table::{ELECTION, LEASE, LEASED, OWN_PEER_URL, PREFIX, Row};
 
@@ -22,9 +21,7 @@ use crate::table::{ELECTION, LEASE, LEASED, OWN_PEER_URL, PREFIX, Row};
 pub(crate) type Got = Option<(Code, String)>;
 
 pub(crate) struct Scene {
-    server: Server,
-    /// Keeps the files of certificates.
-    _authority: Authority,
+    secured: Secured,
     root: Client,
     /// Those of users who are known by a token.
     tokens: BTreeMap<&'static str, String>,
@@ -38,18 +35,11 @@ const USERS: [&str; 5] = ["root", "reader", "writer", "owner", "other"];
 
 impl Scene {
     pub(crate) async fn start() -> Scene {
-        let authority = Authority::new();
-        let pair = authority.issue_nameless("server", 1, &["localhost"]);
-        let secret = authority.file("hmac.key");
+        let own = |authority: &Authority| authority.issue_nameless("server", 1, &["localhost"]);
+        let mut secured = Secured::prepared(own, &[CHEAP_HASHES, "--client-cert-auth"]);
+        let secret = secured.authority.file("hmac.key");
         std::fs::write(&secret, "known to the members of this cluster only").expect("a file");
-        let ports = Ports::reserve();
-        let secure = SocketAddr::from(([127, 0, 0, 1], ports.client));
-        let mut server = Server::prepared(&[CHEAP_HASHES, "--client-cert-auth"]);
         for flag in [
-            format!("--listen-client-urls={},https://{secure}", server.endpoint()),
-            format!("--cert-file={}", pair.cert_file.display()),
-            format!("--key-file={}", pair.key_file.display()),
-            format!("--trusted-ca-file={}", authority.ca_file().display()),
             format!(
                 "--auth-token=jwt,sign-method=HS256,priv-key={},ttl=1h",
                 secret.display()
@@ -57,11 +47,11 @@ impl Scene {
             format!("--initial-advertise-peer-urls={OWN_PEER_URL}"),
             format!("--initial-cluster=default={OWN_PEER_URL}"),
         ] {
-            server.add_flag(&flag);
+            secured.server.add_flag(&flag);
         }
-        server.run();
+        secured.server.run();
 
-        let client = server.client().await;
+        let client = secured.server.client().await;
         client.add_user_with("reader", Type::Read, PREFIX).await;
         client.add_user_with("writer", Type::Write, PREFIX).await;
         client.add_user_with("owner", Type::Readwrite, PREFIX).await;
@@ -76,18 +66,12 @@ impl Scene {
 
         let mut by_certificate = BTreeMap::new();
         for (serial, user) in (2..).zip(["reader", "stranger"]) {
-            let mut hello = Hello::with(&authority.issue_to(user, serial, &[]));
-            hello.alpn = vec!["h2"];
-            let connect = move || {
-                let hello = hello.clone();
-                async move { hello.connect(secure).await }
-            };
-            let client = Client::through(connect).await.expect("the certificate is good");
+            let pair = secured.authority.issue_to(user, serial, &[]);
+            let client = secured.client(&pair).await;
             by_certificate.insert(user, client);
         }
         let mut scene = Scene {
-            server,
-            _authority: authority,
+            secured,
             root,
             tokens: BTreeMap::new(),
             outdated,
@@ -155,7 +139,7 @@ impl Scene {
             None if caller.is_known_by_certificate() => {
                 self.by_certificate[caller.name().expect("a certificate names a user")].carrier()
             }
-            None => self.server.client().await.carrier(),
+            None => self.secured.server.client().await.carrier(),
         };
         match raw_call(carrier, &row.path(), row.message.clone(), row.is_stream).await {
             Ok(answer) if row.method == "Watch/Watch" => {
@@ -182,7 +166,13 @@ impl Scene {
         };
         let path = format!("/v3{}", row.route);
         let body = self.json(row);
-        let mut answer = Exchange::send(self.server.client_address(), "POST", &path, headers, &body);
+        let mut answer = Exchange::send(
+            self.secured.server.client_address(),
+            "POST",
+            &path,
+            headers,
+            &body,
+        );
         let Some(line) = answer.line() else {
             return Some((Code::Ok, String::new()));
         };
