@@ -23,6 +23,11 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program with etcd's flags on a fresh directory, without waiting for it.
     pub(crate) fn spawn(name: &'static str, program: &Path) -> Process {
+        Process::spawn_with(name, program, &[])
+    }
+
+    /// The same with flags of the test's own.
+    pub(crate) fn spawn_with(name: &'static str, program: &Path, flags: &[String]) -> Process {
         let ports = Ports::reserve();
         let dir = tempfile::Builder::new()
             .prefix("taffrail-diff-")
@@ -60,6 +65,7 @@ impl Process {
                 "--log-level",
                 "warn",
             ])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

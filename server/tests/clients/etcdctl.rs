@@ -49,6 +49,7 @@ with_both_versions! {
     session_with_three_endpoints,
     every_option_and_format,
     locks_and_elections,
+    users_and_roles,
     members_of_three,
     members_that_come_and_go,
     space_alarm,
@@ -144,6 +145,12 @@ async fn every_option_and_format(test: &str, programs: &Programs) {
 async fn locks_and_elections(test: &str, programs: &Programs) {
     let server = Server::start();
     let script = include_str!("etcdctl_locks.txt");
+    run(test, programs, &[("ENDPOINT", &address(&server))], &[script]);
+}
+
+async fn users_and_roles(test: &str, programs: &Programs) {
+    let server = Server::start_with(&[CHEAP_HASHES]);
+    let script = include_str!("etcdctl_auth.txt");
     run(test, programs, &[("ENDPOINT", &address(&server))], &[script]);
 }
 
