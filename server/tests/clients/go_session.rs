@@ -16,6 +16,20 @@ fn with_one_member() {
     run(&session, 1, &[server.endpoint()]);
 }
 
+/// The client must renew what any change of users makes old.
+#[test]
+fn with_signed_tokens() {
+    let Some(session) = needs_go_session("go_session::with_signed_tokens") else {
+        return;
+    };
+    let keys = tempfile::tempdir().expect("a temporary directory");
+    let secret = keys.path().join("secret");
+    fs::write(&secret, "a secret that the members of a cluster share").expect("a file");
+    let tokens = format!("--auth-token=jwt,sign-method=HS256,priv-key={}", secret.display());
+    let server = Server::start_with(&[&tokens]);
+    run(&session, 1, &[server.endpoint()]);
+}
+
 #[tokio::test]
 async fn through_the_leader_of_three() {
     with_three("go_session::through_the_leader_of_three", Through::Leader).await;

@@ -72,6 +72,7 @@ func main() {
 	s.part("endpoint status", s.endpointStatus)
 	s.part("endpoint health", s.endpointHealth)
 	s.part("concurrency", s.concurrency)
+	s.part("auth", s.auth)
 	fmt.Println("session passed")
 }
 
