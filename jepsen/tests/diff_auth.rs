@@ -16,6 +16,8 @@ mod run;
 #[path = "diff_auth/steps.rs"]
 mod steps;
 
+use std::path::PathBuf;
+
 use duo::{Duo, Tokens};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -36,45 +38,86 @@ async fn signed_tokens() {
     search("diff_auth::signed_tokens", Tokens::Signed).await;
 }
 
+/// A comparison that has never failed proves nothing: one server is made to allow one thing that it refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planted_difference_is_found_and_made_small() {
+    let taffrail = programs::taffrail();
+    let plan = Plan {
+        programs: [taffrail.clone(), taffrail],
+        tokens: Tokens::Simple,
+        lies: true,
+        seed: 1,
+        first: 0,
+        cases: CASES,
+    };
+    let (steps, difference) = plan.search().await.expect("the lie is found");
+    // A user with a role, root, and the watch that is refused: the rest was not needed.
+    assert!(steps.len() <= 8, "{}", text(&steps));
+    assert!(difference.contains("Watch("), "{difference}");
+}
+
 async fn search(test: &str, tokens: Tokens) {
     let Some(etcd) = programs::etcd(test) else {
         return;
     };
-    let programs = [etcd.path, programs::taffrail()];
-    let (seed, first) = (number("TAFFRAIL_DIFF_SEED", 1), number("TAFFRAIL_DIFF_FIRST", 0));
-    let cases = number("TAFFRAIL_DIFF_CASES", CASES);
-    let mut duo = Duo::start(&programs, tokens).await;
-    for case in first..first + cases {
-        let mut tree = steps::sequences().new_tree(&mut runner(seed, case)).unwrap();
-        let Err(difference) = duo.run(&tree.current()).await else {
-            continue;
-        };
-        say(&format!(
-            "sequence {case} differs, made smaller now: {difference}"
-        ));
-        let (mut steps, mut shown) = (tree.current(), difference);
-        let mut failed = true;
-        for _ in 0..SIMPLIFICATIONS {
-            let goes_on = if failed {
-                tree.simplify()
-            } else {
-                tree.complicate()
-            };
-            if !goes_on {
-                break;
-            }
-            duo = Duo::start(&programs, tokens).await;
-            let ran = duo.run(&tree.current()).await;
-            failed = ran.is_err();
-            if let Err(difference) = ran {
-                (steps, shown) = (tree.current(), difference);
-            }
-        }
-        panic!(
-            "a difference at TAFFRAIL_DIFF_SEED={seed} TAFFRAIL_DIFF_FIRST={case}:\n{}\n{shown}",
-            steps.iter().map(Step::to_string).collect::<Vec<_>>().join("\n")
-        );
+    let plan = Plan {
+        programs: [etcd.path, programs::taffrail()],
+        tokens,
+        lies: false,
+        seed: number("TAFFRAIL_DIFF_SEED", 1),
+        first: number("TAFFRAIL_DIFF_FIRST", 0),
+        cases: number("TAFFRAIL_DIFF_CASES", CASES),
+    };
+    if let Some((steps, difference)) = plan.search().await {
+        panic!("{difference}\nThe smallest sequence:\n{}", text(&steps));
     }
+}
+
+/// What to search.
+struct Plan {
+    programs: [PathBuf; 2],
+    tokens: Tokens,
+    lies: bool,
+    seed: u64,
+    first: u64,
+    cases: u64,
+}
+
+impl Plan {
+    /// The first difference, with the smallest sequence that shows it.
+    async fn search(&self) -> Option<(Vec<Step>, String)> {
+        let mut duo = self.start().await;
+        for case in self.first..self.first + self.cases {
+            let tree = steps::sequences().new_tree(&mut runner(self.seed, case)).unwrap();
+            let Err(difference) = duo.run(&tree.current()).await else {
+                continue;
+            };
+            say(&format!(
+                "sequence {case} of seed {} differs: {difference}",
+                self.seed
+            ));
+            let mut found = (tree.current(), difference);
+            // From the last step on: those behind the difference go first.
+            for at in (0..found.0.len()).rev() {
+                let mut fewer = found.0.clone();
+                fewer.remove(at);
+                duo = self.start().await;
+                if let Err(difference) = duo.run(&fewer).await {
+                    found = (fewer, difference);
+                }
+            }
+            return Some(found);
+        }
+        None
+    }
+
+    async fn start(&self) -> Duo {
+        Duo::start(&self.programs, self.tokens, self.lies).await
+    }
+}
+
+fn text(steps: &[Step]) -> String {
+    steps.iter().map(|step| format!("{step}\n")).collect()
 }
 
 /// Each sequence has its own generator, so that one can be repeated alone.
@@ -91,5 +134,3 @@ fn runner(seed: u64, case: u64) -> TestRunner {
 
 /// Sequences where the variable does not say otherwise.
 const CASES: u64 = 60;
-/// How many smaller sequences are tried; each begins on newly started servers.
-const SIMPLIFICATIONS: usize = 60;
