@@ -88,22 +88,19 @@ async fn a_simple_token_lives_while_it_is_used() {
     // To look at a token is to use it, so each of these is looked at once, at another age.
     let mut idle = Vec::new();
     for _ in 0..AGES {
-        idle.push(used.login("root").await);
+        let before = Instant::now();
+        idle.push((before, root.login("root").await));
+        used.range(get("k")).await;
     }
-    let start = Instant::now();
     let mut ended = None;
-    for token in idle {
-        let asked = start.elapsed();
-        match used.with_token(&token).try_range(get("k")).await {
-            Ok(_) => {}
-            Err(status) => {
-                assert_bad_token(Err::<(), _>(status));
-                ended = Some(asked);
-                break;
-            }
+    for (made, token) in idle {
+        let (age, next) = (made.elapsed(), Instant::now() + AGE_STEP);
+        if let Err(status) = used.with_token(&token).try_range(get("k")).await {
+            assert_bad_token(Err::<(), _>(status));
+            ended = Some(age);
+            break;
         }
-        let next = asked + AGE_STEP;
-        while start.elapsed() < next {
+        while Instant::now() < next {
             used.range(get("k")).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

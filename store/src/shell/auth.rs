@@ -88,6 +88,10 @@ impl Judged {
             return Ok(Judged(0));
         }
         let who = caller.identity(&state.auth);
+        // A read that needs nothing, as a transaction without operations, is none of a bad token's either.
+        if who == Identity::Stranger {
+            return Err(AuthError::InvalidAuthToken.into());
+        }
         state.judge(who, request)?;
         Ok(match who {
             Identity::User { revision, .. } => Judged(revision),
