@@ -61,7 +61,7 @@ pub struct AuthArgs {
     /// Start of all randomness.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Processor for the server's requests; bcrypt may use others.
+    /// Processor for the server, the work of logins included.
     #[arg(long, default_value_t = 0)]
     pub server_core: usize,
     /// Processor for the generator.
@@ -161,10 +161,8 @@ async fn measure(
     circumstance: Circumstance,
 ) -> Result<(Report, (u64, u64)), Error> {
     let work_dir = args.work_dir.clone().unwrap_or_else(std::env::temp_dir);
-    // Where logins are made, their work must not be put where the requests are: all processors are the server's.
-    let core = cores
-        .map(|cores| cores.server)
-        .filter(|_| circumstance != Circumstance::BesideLogins);
+    // The same processor in all circumstances, that of the logins' work too: else their figures were of two machines.
+    let core = cores.map(|cores| cores.server);
     let server = Cluster::start(program, 1, &work_dir, core).await?;
     let endpoints = server.endpoints_from_leader().await?;
     let common = Common {
