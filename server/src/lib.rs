@@ -22,6 +22,7 @@
 //! | `defences` | what keeps clients from using up the process |
 //! | `demo` | a whole cluster on one machine |
 //! | `private` | the modes of the files that are written |
+//! | `fuzzing` | feature `fuzzing`: what the fuzz targets of `server/fuzz` call |
 //! | `tcp_proxy` | `taffrail gateway`: forwards TCP connections to the members of a cluster |
 //!
 //! No behaviour of a store lives here: checks, order and errors of requests are the store's.
@@ -41,6 +42,8 @@ mod corruption;
 mod ctl;
 mod defences;
 mod demo;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gateway;
 mod grpc;
 mod http;

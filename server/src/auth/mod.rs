@@ -29,6 +29,8 @@ use self::simple::SimpleTokens;
 use crate::config::AuthSettings;
 
 mod credentials;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod jwt;
 mod login;
 mod numbers;

@@ -106,10 +106,20 @@ impl BackupFile {
             ..Tables::default()
         };
         let mut has_keys = false;
+        let mut last = None;
         self.walk(&mut |bucket, key, value| {
             has_keys |= bucket == KEY_BUCKET;
             match key {
-                Some(key) => tables.take(bucket, key, value),
+                Some(key) => {
+                    tables.take(bucket, key, value)?;
+                    let here = (bucket == KEY_BUCKET).then(|| revision(key)).flatten();
+                    let here = here.map(|(revision, _)| revision);
+                    // Keys ascend, but one revision can be written in two ways, as a put and as a tombstone.
+                    if here.is_some() && here == std::mem::replace(&mut last, here) {
+                        return Err(bad(bucket, key, "its revision was there before"));
+                    }
+                    Ok(())
+                }
                 None => Ok(()),
             }
         })?;

@@ -7,6 +7,8 @@
 
 pub(crate) mod bolt;
 pub(crate) mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod schema;
 
 use std::fs::{self, File, OpenOptions};

@@ -34,7 +34,7 @@ pub(super) fn read(path: &str) -> Result<Raw, Exit> {
     Ok(raw)
 }
 
-fn parse(bytes: &[u8]) -> Result<Raw, Exit> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Raw, Exit> {
     let root: Value =
         serde_yaml_ng::from_slice(bytes).map_err(|error| refuse(yaml_error(&error), RefusedBy::Check))?;
     let mut raw = Raw::new();

@@ -23,6 +23,8 @@ mod corruption;
 pub(crate) mod duration;
 mod exit;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gates;
 mod listen;
 mod log;

@@ -26,6 +26,8 @@ mod ask;
 mod auth;
 mod cluster;
 mod dial;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod json;
 mod kv;
 mod leader;

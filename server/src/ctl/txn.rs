@@ -36,7 +36,7 @@ pub(super) async fn run(session: &Session, printer: &Printer, matches: &ArgMatch
 }
 
 /// Reads the three lists; `announce` is told before each.
-fn read(input: &mut impl BufRead, announce: impl Fn(&str)) -> Result<TxnRequest, Failure> {
+pub(super) fn read(input: &mut impl BufRead, announce: impl Fn(&str)) -> Result<TxnRequest, Failure> {
     announce("compares:");
     let compare = list(input, parse_compare)?;
     announce("success requests (get, put, del):");

@@ -27,6 +27,8 @@ use crate::listen::PeerIdentity;
 
 mod answers;
 mod call;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod json;
 mod requests;
 mod routes;

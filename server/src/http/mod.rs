@@ -21,6 +21,8 @@ use crate::{gateway, metrics};
 
 mod access;
 mod debug;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod members;
 mod path;
 mod probes;

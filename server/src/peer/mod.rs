@@ -82,6 +82,8 @@ pub(crate) mod accept;
 mod dial;
 pub(crate) mod discover;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handshake;
 mod link;
 pub(crate) mod numbers;
