@@ -1,6 +1,6 @@
 //! A certificate of our own making, for `--auto-tls`: kept under the data directory and used again by the next start.
 //!
-//! As etcd's but for its curve: P-256 in place of P-521, which the TLS library at hand does not sign with.
+//! As etcd's but for its curve: P-256 in place of P-521, which takes milliseconds of each handshake.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};

@@ -4,7 +4,7 @@
 //!   which means HTTP/1.1; one that offers only others gets the alert no_application_protocol.
 //! - Certificates, keys, authorities and revocations are read again when their files change; see [`files`].
 //! - Clients are verified when `--client-cert-auth` or a CA is given; see [`clients`].
-//! - A handshake may take [`HANDSHAKE_MAX`], and only [`HANDSHAKES_MAX`] are under way at once.
+//! - A handshake may take [`HANDSHAKE_MAX`], and only [`HANDSHAKES_MAX`] are under way at once; see [`turns`].
 //!
 //! - Between members, [`members`] holds what is demanded beside that, and the side that dials.
 //!
@@ -21,7 +21,6 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage};
 use rustls::{AlertDescription, CertificateError, ServerConfig, ServerConnection, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -29,6 +28,7 @@ use self::certificate::Certificate;
 use self::files::{Material, Watched};
 use self::members::Demands;
 use self::revocations::Revocations;
+use self::turns::Turns;
 use crate::config::{TlsSettings, TlsVersion};
 
 mod authorities;
@@ -37,9 +37,11 @@ mod certificate;
 mod clients;
 mod files;
 mod members;
+mod p521;
 mod revocations;
 mod signatures;
 mod suites;
+mod turns;
 
 pub(crate) use self::auto::self_signed;
 pub(crate) use self::files::RELOADS;
@@ -77,7 +79,7 @@ pub(crate) struct ServerTls {
     /// Made anew for other authorities, so that nothing of the old ones is left: neither hints for clients which of
     /// their certificates to show, nor sessions.
     configs: Watched<Configs>,
-    under_way: Semaphore,
+    under_way: Turns,
     demands: Demands,
     /// Verified certificates name users.
     names_users: bool,
@@ -115,7 +117,7 @@ impl ServerTls {
         let certificate = Arc::new(Certificate::read(cert_file, key_file, provider.clone())?);
         Ok(ServerTls {
             configs: configs(settings, provider, certificate)?,
-            under_way: Semaphore::new(HANDSHAKES_MAX),
+            under_way: Turns::of(HANDSHAKES_MAX),
             demands: Demands::of(settings),
             // Not where a CA alone has clients verified: so it is in etcd.
             names_users: settings.client_cert_auth,
@@ -166,18 +168,23 @@ impl ServerTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let turn = self.under_way.take();
         let handshake = async {
-            // Never closed: whoever waits for a turn gets one, or runs out of time.
-            let _turn = self.under_way.acquire().await.map_err(io::Error::other)?;
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
             // Looked at now, not before: a client may have taken its time to begin.
             let configs = self.configs.last_good().ok_or_else(nothing_read)?;
             let config = choose(&configs, &start.client_hello());
             start.into_stream(config).await
         };
-        match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
-            Ok(shaken) => shaken.map_err(refused),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")),
+        tokio::select! {
+            shaken = tokio::time::timeout(HANDSHAKE_MAX, handshake) => match shaken {
+                Ok(shaken) => shaken.map_err(refused),
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")),
+            },
+            () = turn.ended() => {
+                let text = "tls: too many handshakes are under way, and this is the oldest";
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
         }
     }
 }
@@ -295,6 +302,7 @@ fn alert_text(alert: AlertDescription) -> String {
 
 fn provider(settings: &TlsSettings) -> Result<CryptoProvider, TlsError> {
     let mut provider = rustls::crypto::ring::default_provider();
+    p521::add_to(&mut provider);
     let chosen = suites::chosen(&settings.cipher_suites);
     if settings.cipher_suites.is_empty() {
         return Ok(provider);
@@ -331,7 +339,7 @@ fn versions(settings: &TlsSettings) -> Vec<&'static SupportedProtocolVersion> {
 pub(crate) const H2: &[u8] = b"h2";
 /// etcd's limit on one handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// Handshakes under way at once on one listener's TLS; others wait for their turn.
+/// Handshakes under way at once on all that shares one TLS; with another one the oldest ends.
 const HANDSHAKES_MAX: usize = 1024;
 
 #[cfg(test)]

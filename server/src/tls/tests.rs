@@ -158,6 +158,34 @@ async fn broken_authorities_leave_the_last_in_use() {
     meet(&server, &connector).await.expect_err("another authority");
 }
 
+/// More than may shake hands at once have come and say nothing: whoever speaks is let in all the same.
+#[tokio::test]
+async fn silent_strangers_keep_nobody_out() {
+    let root = authority("root");
+    let files = Files::new();
+    files.put("ca.pem", &root.pem());
+    files.put_certificate(&root, &["member"]);
+    let server = Arc::new(ServerTls::new(&files.settings()).expect("good files"));
+    let connector = Connector::new(&files.settings(), false).expect("good files");
+    let mut strangers = Vec::new();
+    let mut handshakes = tokio::task::JoinSet::new();
+    for _ in 0..HANDSHAKES_MAX + 10 {
+        let (near, far) = tokio::io::duplex(64);
+        strangers.push(near);
+        let server = server.clone();
+        handshakes.spawn(async move { server.accept_member(far, None).await.map(|_| ()) });
+    }
+    // Those who came first are gone, for the last ten.
+    for _ in 0..10 {
+        let ended = handshakes.join_next().await.expect("many").expect("no panic");
+        let error = ended.expect_err("it said nothing").to_string();
+        assert!(error.contains("too many handshakes"), "{error}");
+    }
+    let start = std::time::Instant::now();
+    meet(&server, &connector).await.expect("let in");
+    assert!(start.elapsed() < HANDSHAKE_MAX / 2, "{:?}", start.elapsed());
+}
+
 /// What a client keeps of a session gets it past no verification.
 #[tokio::test]
 async fn no_session_goes_on_where_clients_are_verified() {
