@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::tls::Authority;
 use harness::*;
 
 /// Commands of the page.
@@ -156,7 +157,8 @@ fn the_page_does_what_it_says() {
         fs::create_dir(&path).unwrap();
         path
     };
-    let (bin, out, data) = (of("bin"), of("out"), of("data"));
+    let (bin, out, data, certificates) = (of("bin"), of("out"), of("data"), of("certificates"));
+    issue_certificates(&certificates);
     symlink(program(), bin.join("taffrail")).unwrap();
     let path = std::env::var("PATH").unwrap();
     let ports: Vec<Ports> = (0..MEMBERS).map(|_| Ports::reserve()).collect();
@@ -169,6 +171,7 @@ fn the_page_does_what_it_says() {
         .env("PATH", format!("{}:{path}", bin.display()))
         .env("OUT", &out)
         .env("DIR", &data)
+        .env("CERTS", &certificates)
         .env("HOME", &data)
         .envs(urls(&ports))
         .stdin(Stdio::null())
@@ -194,6 +197,22 @@ fn the_page_does_what_it_says() {
         "{status}: {:?}",
         fs::read_to_string(out.join("begin.err"))
     );
+}
+
+/// What the page's two authorities have issued.
+fn issue_certificates(into: &Path) {
+    let authorities = ["old", "new"].map(|age| (age, Authority::named(age)));
+    let mut both = String::new();
+    for (age, authority) in &authorities {
+        fs::write(into.join(format!("{age}-ca.crt")), authority.pem()).unwrap();
+        both += &authority.pem();
+        for (serial, name) in (1..).zip(["s1", "s3", "s4", "client"]) {
+            let pair = authority.issue_to(name, serial, &["127.0.0.1"]);
+            fs::copy(pair.cert_file, into.join(format!("{age}-{name}.crt"))).unwrap();
+            fs::copy(pair.key_file, into.join(format!("{age}-{name}.key"))).unwrap();
+        }
+    }
+    fs::write(into.join("both-ca.crt"), both).unwrap();
 }
 
 /// The ends of the members' logs.

@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 //! TLS for clients, as etcd's flags describe it. Every expectation holds for a real etcd too.
 
 mod harness;
@@ -8,8 +9,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
+use bytes::Bytes;
 use harness::tls::{Authority, Hello, Pair};
 use harness::*;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 /// A server with a second client port that speaks TLS; the first stays as it is.
 struct Secure {
@@ -98,6 +104,60 @@ async fn case_73_alpn_decides_between_grpc_and_http() {
         "grpc+http",
         &address.to_string(),
     ]);
+}
+
+/// One port: gRPC, HTTP/1.1 and HTTP/2 pages, and the gateway over both.
+#[tokio::test]
+async fn one_port_serves_all_that_clients_speak() {
+    let authority = Authority::new();
+    let secure = Secure::start(&authority.issue("server", 1, &["localhost"]), &[]);
+    let address = secure.address();
+    let connect = move || async move { Hello::offering(&["h2"]).connect(address).await };
+    let client = Client::through(connect).await.unwrap();
+    client.put("key", "value").await;
+    // {"key":"key"}, and the value in the answer.
+    let (request, value) = ("{\"key\":\"a2V5\"}", "\"value\":\"dmFsdWU=\"");
+    let post = format!(
+        "POST /v3/kv/range HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{request}",
+        request.len()
+    );
+    let answer = Hello::default().exchange(address, &post).await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains(value),
+        "{answer}"
+    );
+    for (path, text) in [
+        ("/health", "\"health\":\"true\""),
+        ("/version", "\"etcdserver\""),
+        ("/metrics", "etcd_server_has_leader 1"),
+    ] {
+        let answer = Hello::default().get(address, path).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(text),
+            "{path}: {answer}"
+        );
+        let (status, body) = over_http2(address, "GET", path, "").await;
+        assert!(status == 200 && body.contains(text), "{path}: {status} {body}");
+    }
+    let (status, body) = over_http2(address, "POST", "/v3/kv/range", request).await;
+    assert!(status == 200 && body.contains(value), "{status} {body}");
+}
+
+/// The answer to a request over HTTP/2.
+async fn over_http2(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    let stream = Hello::offering(&["h2"]).connect(address).await.unwrap();
+    let executor = TokioExecutor::new();
+    let (mut sender, connection) = http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("https://localhost{path}"))
+        .body(Full::new(Bytes::from(body.to_owned())))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 #[tokio::test]
@@ -200,6 +260,88 @@ async fn a_replaced_certificate_is_served_at_once() {
         assert_eq!(served().await, next.cert);
     }
 }
+
+/// Whom the new list of authorities does not have is refused from the next handshake on; a broken list changes nothing.
+#[tokio::test]
+async fn a_replaced_authority_counts_at_once() {
+    if !runs_taffrail() {
+        return skip(
+            "a_replaced_authority_counts_at_once",
+            "a server that reads authorities again",
+        );
+    }
+    let (old, new) = (Authority::new(), Authority::new());
+    let list = old.file("trusted.pem");
+    fs::write(&list, old.pem()).unwrap();
+    let flags = [flag("trusted-ca-file", &list), "--client-cert-auth".to_owned()];
+    let secure = Secure::start(&old.issue("server", 1, &["localhost"]), &flags);
+    let by_old = Hello::with(&old.issue("client", 2, &["client"]));
+    let by_new = Hello::with(&new.issue("client", 3, &["client"]));
+    let admitted = async || (secure.admits(&by_old).await, secure.admits(&by_new).await);
+    assert_eq!(admitted().await, (true, false));
+    fs::write(&list, new.pem()).unwrap();
+    assert_eq!(admitted().await, (false, true));
+    fs::write(&list, "nothing\n").unwrap();
+    assert_eq!(admitted().await, (false, true));
+    secure.wait_for_line(&["TLS files cannot be used", "\"material\":\"ca\"", "trusted.pem"]);
+    let page = http_get(secure.server.client_address(), "/metrics").unwrap().body;
+    for (result, count) in [("success", 1), ("failure", 1)] {
+        let line = format!("taffrail_tls_reloads_total{{material=\"ca\",result=\"{result}\"}} {count}\n");
+        assert!(page.contains(&line), "{page}");
+    }
+    fs::write(&list, old.pem() + &new.pem()).unwrap();
+    assert_eq!(admitted().await, (true, true));
+}
+
+/// The server's key as etcd itself makes them, and an authority's too.
+#[test]
+fn keys_and_authorities_on_p_521() {
+    let name = "keys_and_authorities_on_p_521";
+    let (Some(openssl), Some(etcdctl)) = (needs(name, "openssl"), needs(name, "etcdctl")) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let made = Command::new("sh")
+        .current_dir(dir.path())
+        .env("OPENSSL", &openssl)
+        .args(["-ec", P521_CERTIFICATES])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let file = |name: &str| dir.path().join(name);
+    let secure = Secure::start_with(&[
+        flag("cert-file", &file("pair.pem")),
+        flag("key-file", &file("pair.key")),
+        flag("trusted-ca-file", &file("ca.pem")),
+        "--client-cert-auth".to_owned(),
+    ]);
+    let run = |files: &[String]| {
+        let output = Command::new(&etcdctl)
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &format!("https://{}", secure.address())])
+            .arg(flag("cacert", &file("ca.pem")))
+            .args(files)
+            .args(["put", "k", "v"])
+            .output()
+            .unwrap();
+        output.status.success()
+    };
+    let own = [flag("cert", &file("pair.pem")), flag("key", &file("pair.key"))];
+    assert!(run(&own), "{}", secure.server.log());
+    assert!(!run(&[]));
+}
+
+/// An authority that signs with SHA-512 and a pair of its own, both on P-521.
+const P521_CERTIFICATES: &str = r#"
+"$OPENSSL" ecparam -name secp521r1 -genkey -noout -out ca.key
+"$OPENSSL" req -x509 -new -sha512 -key ca.key -subj /CN=ca -days 3650 -out ca.pem
+"$OPENSSL" ecparam -name secp521r1 -genkey -noout -out pair.key
+"$OPENSSL" req -new -sha512 -key pair.key -subj /CN=pair -out pair.csr
+echo "subjectAltName=IP:127.0.0.1
+extendedKeyUsage=serverAuth,clientAuth" >extensions
+"$OPENSSL" x509 -req -sha512 -in pair.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 \
+  -extfile extensions -out pair.pem
+"#;
 
 #[tokio::test]
 async fn tls_and_plaintext_share_a_port() {

@@ -34,11 +34,23 @@ impl Cluster {
 
     /// A fresh cluster whose members speak TLS with each other, by flags that settle their certificates.
     pub(crate) async fn start_with_peer_tls(members: usize, flags: &[&str]) -> Cluster {
-        let mut servers = prepare(members, flags);
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Cluster::start_with_peer_tls_of_each(members, |_, _| flags.clone()).await
+    }
+
+    /// The same with flags of each member's own.
+    pub(crate) async fn start_with_peer_tls_of_each(
+        members: usize,
+        flags: impl Fn(usize, &Server) -> Vec<String>,
+    ) -> Cluster {
+        let mut servers = prepare(members, &[]);
         let secure = |server: &Server| server.peer_url().replace("http://", "https://");
         let urls: Vec<String> = servers.iter().map(secure).collect();
-        for (server, url) in servers.iter_mut().zip(&urls) {
+        for (member, (server, url)) in servers.iter_mut().zip(&urls).enumerate() {
             server.add_flag(&format!("--listen-peer-urls={url}"));
+            for flag in flags(member, server) {
+                server.add_flag(&flag);
+            }
         }
         Cluster::found(servers, &urls, None).await
     }

@@ -14,7 +14,7 @@ use rcgen::{
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -39,7 +39,18 @@ pub(crate) struct Pair {
 
 impl Authority {
     pub(crate) fn new() -> Authority {
+        Authority::of(CertificateParams::default())
+    }
+
+    /// One with a name of its own: OpenSSL tells authorities, and what they sign, by nothing else.
+    pub(crate) fn named(name: &str) -> Authority {
         let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        Authority::of(params)
+    }
+
+    fn of(mut params: CertificateParams) -> Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
@@ -57,6 +68,11 @@ impl Authority {
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Its own certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
     }
 
     /// A certificate for servers and clients, with `serial` and for `hosts`; its files are called by `name`.
@@ -130,9 +146,10 @@ impl Authority {
     }
 }
 
-/// How a client shakes hands. It takes any certificate of the server's.
+/// How a client shakes hands. It takes any certificate of the server's, unless it is told whom to trust.
 #[derive(Clone, Default)]
 pub(crate) struct Hello {
+    trusted: Option<Arc<RootCertStore>>,
     pub(crate) alpn: Vec<&'static str>,
     pub(crate) versions: Option<&'static SupportedProtocolVersion>,
     certificate: Option<(CertificateDer<'static>, Arc<PrivateKeyDer<'static>>)>,
@@ -153,6 +170,16 @@ impl Hello {
         }
     }
 
+    /// Takes certificates of these authorities alone.
+    pub(crate) fn trusting(mut self, authorities: &[&Authority]) -> Hello {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority.issuer.der().clone()).expect("an authority");
+        }
+        self.trusted = Some(Arc::new(roots));
+        self
+    }
+
     pub(crate) fn in_version(version: &'static SupportedProtocolVersion) -> Hello {
         Hello {
             versions: Some(version),
@@ -167,9 +194,13 @@ impl Hello {
         };
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&versions)
-            .expect("versions that exist")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyServer));
+            .expect("versions that exist");
+        let builder = match &self.trusted {
+            Some(roots) => builder.with_root_certificates(roots.clone()),
+            None => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyServer)),
+        };
         let mut config = match &self.certificate {
             Some((cert, key)) => builder
                 .with_client_auth_cert(vec![cert.clone()], key.clone_key())
@@ -185,10 +216,26 @@ impl Hello {
             .expect("an answer to the handshake")
     }
 
+    /// The certificate that the server shows.
+    pub(crate) async fn shown(&self, address: SocketAddr) -> io::Result<CertificateDer<'static>> {
+        let stream = self.connect(address).await?;
+        let shown = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .expect("a server shows one");
+        Ok(shown[0].clone().into_owned())
+    }
+
     /// The answer to a GET over HTTP/1.1. What the server thinks of a client's certificate may show only here.
     pub(crate) async fn get(&self, address: SocketAddr, path: &str) -> io::Result<String> {
-        let mut stream = self.connect(address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        self.exchange(address, &request).await
+    }
+
+    /// The answer to a whole request that closes its connection.
+    pub(crate) async fn exchange(&self, address: SocketAddr, request: &str) -> io::Result<String> {
+        let mut stream = self.connect(address).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
