@@ -272,8 +272,8 @@ fn matches(password: &str, hash: Option<&[u8]>, cost: u32) -> bool {
     false
 }
 
-/// A tenth of the time where everything else wants all of it. With 19, the lowest, a login took half a minute on a machine
-/// that others kept busy.
+/// A tenth of the time where everything else wants all of it. With 19, the lowest, logins starve on a machine that others
+/// keep busy.
 const PRIORITY: i32 = 10;
 /// Threads, where there are as many processors.
 const THREADS_MAX: usize = 4;
