@@ -60,15 +60,19 @@ impl Auth {
         if matches!(settings.tokens, TokenKind::Simple) {
             tracing::warn!("simple token is not cryptographically signed");
         }
-        let auth = Arc::new(Auth {
+        let auth = Arc::new(Auth::new(settings)?);
+        let listener = Arc::clone(&auth);
+        store.listen_auth(move |event| listener.hear(event));
+        Ok(auth)
+    }
+
+    fn new(settings: &AuthSettings) -> io::Result<Auth> {
+        Ok(Auth {
             kind: settings.tokens.clone(),
             simple: SimpleTokens::new(settings.token_ttl),
             passwords: Passwords::start(settings.bcrypt_cost)?,
             strangers: Semaphore::new(STRANGERS_MAX),
-        });
-        let listener = Arc::clone(&auth);
-        store.listen_auth(move |event| listener.hear(event));
-        Ok(auth)
+        })
     }
 
     /// Keeps what is remembered in bounds, until the process stops.
@@ -185,3 +189,77 @@ const STRANGER_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Callers that wait so at once; others are refused.
 const STRANGERS_MAX: usize = 1024;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auth(tokens: &str) -> Auth {
+        let settings = AuthSettings {
+            tokens: TokenKind::read(tokens).unwrap(),
+            token_ttl: Duration::from_secs(300),
+            bcrypt_cost: 4,
+        };
+        Auth::new(&settings).unwrap()
+    }
+
+    fn login(name: &str, simple_token: &str, index: u64) -> AuthEvent {
+        AuthEvent::Authenticated {
+            name: name.to_owned(),
+            simple_token: simple_token.to_owned(),
+            index,
+        }
+    }
+
+    fn user_of(auth: &Auth, token: &str) -> Option<(String, u64)> {
+        match auth.look(token) {
+            Look::Decided(Caller::User { name, revision }) => Some((name.to_string(), revision)),
+            _ => None,
+        }
+    }
+
+    /// A member whose state has come by a snapshot has not heard that authentication was turned on.
+    #[test]
+    fn simple_tokens_are_learnt_from_the_log() {
+        let auth = auth("simple");
+        for (name, prefix, index) in [("u", "a", 7), ("u", "b", 8), ("v", "c", 9), ("w", "", 10)] {
+            auth.hear(&login(name, prefix, index));
+        }
+        let known = |name: &str| Some((name.to_owned(), Caller::AT_PRESENT));
+        assert_eq!(
+            (user_of(&auth, "a.7"), user_of(&auth, "c.9")),
+            (known("u"), known("v"))
+        );
+        assert!(matches!(auth.look("a.8"), Look::Later(8)));
+        // It was made by a member whose tokens are signed.
+        assert_eq!(user_of(&auth, ".10"), None);
+        assert!(matches!(auth.look("junk"), Look::Decided(Caller::Stranger)));
+        auth.hear(&AuthEvent::UserChanged("u".to_owned()));
+        assert_eq!((user_of(&auth, "b.8"), user_of(&auth, "c.9")), (None, known("v")));
+        for event in [AuthEvent::Replaced, AuthEvent::Disabled] {
+            auth.hear(&login("v", "d", 11));
+            assert_eq!(user_of(&auth, "d.11"), known("v"));
+            auth.hear(&event);
+            assert_eq!(user_of(&auth, "d.11"), None);
+        }
+    }
+
+    #[test]
+    fn signed_tokens_name_their_revision_and_never_the_present() {
+        let file = format!("{}/testdata/jwt/hmac.key", env!("CARGO_MANIFEST_DIR"));
+        let auth = auth(&format!("jwt,sign-method=HS256,priv-key={file}"));
+        let TokenKind::Jwt(jwt) = &auth.kind else {
+            panic!("{:?}", auth.kind)
+        };
+        let issued = |revision| user_of(&auth, &jwt.issue("u", revision).unwrap());
+        assert_eq!(issued(7), Some(("u".to_owned(), 7)));
+        assert!(issued(u64::MAX).is_some_and(|(_, revision)| revision < Caller::AT_PRESENT));
+        auth.hear(&login("u", "a", 7));
+        assert!(matches!(auth.look("a.7"), Look::Decided(Caller::Stranger)));
+    }
+
+    #[test]
+    fn without_tokens_everybody_with_one_is_a_stranger() {
+        assert!(matches!(auth("").look("a.7"), Look::Decided(Caller::Stranger)));
+    }
+}
