@@ -68,12 +68,49 @@ pub(crate) fn serve_local(
     carry_out(core, request.map(Source::Local))
 }
 
-async fn carry_out(core: Arc<Core>, mut request: Request<Source>) -> Response<AnswerBody> {
+async fn carry_out(core: Arc<Core>, request: Request<Source>) -> Response<AnswerBody> {
+    // A request that is borrowed here would stay in every call's future, so `begin` does all that.
+    let Begun {
+        rpc,
+        call,
+        request,
+        acting,
+    } = match begin(&core, request) {
+        Ok(begun) => begun,
+        Err(refusal) => return *refusal,
+    };
+    let response = match acting {
+        Acting::Nobody => route(&core, &core.nobody, rpc, request).await,
+        Acting::As(store) => route(&core, &store, rpc, request).await,
+        // Boxed with the request in it, since it is rare.
+        Acting::Later(credentials) => Box::pin(route_later(&core, credentials, rpc, request)).await,
+    };
+    finish(response, call)
+}
+
+/// A call that may be carried out.
+struct Begun {
+    rpc: Rpc,
+    call: Call,
+    request: Request<RequestBody>,
+    acting: Acting,
+}
+
+/// By which handle of the store.
+enum Acting {
+    Nobody,
+    As(Store),
+    /// By that of whoever has these credentials, which takes a wait.
+    Later(Credentials),
+}
+
+/// All that is judged of a call without a wait.
+fn begin(core: &Arc<Core>, mut request: Request<Source>) -> Result<Begun, Box<Response<AnswerBody>>> {
     let rpc = match Rpc::of_path(request.uri().path()) {
         Ok(rpc) => rpc,
         Err(text) => {
             let response = Status::new(Code::Unimplemented, text).into_http::<Body>();
-            return response.map(AnswerBody::uncounted);
+            return Err(Box::new(response.map(AnswerBody::uncounted)));
         }
     };
     let entry = core
@@ -85,43 +122,56 @@ async fn carry_out(core: Arc<Core>, mut request: Request<Source>) -> Response<An
     }
     let call = Call::start(core.shard.clone(), rpc, entry);
     let (_, _, kind) = rpc.names();
-    if let Err(refusal) = gate(&core, rpc, kind, request.headers()) {
-        return finish(refusal.into_http(), call);
+    if let Err(refusal) = gate(core, rpc, kind, request.headers()) {
+        return Err(Box::new(finish(refusal.into_http(), call)));
     }
     let backlog = (kind != Kind::BidiStream).then(|| core.requests.clone());
     // What the gateway hands on is there.
     let from_wire = matches!(request.body(), Source::Wire(_));
-    let peer = request.extensions().get::<Arc<PeerIdentity>>();
-    let address = peer.and_then(|peer| peer.address.ip());
+    let address = address_of(&request);
     let arrival = from_wire.then(|| {
         let arrivals = &core.defences.arrivals;
         arrivals.expect(address, kind != Kind::BidiStream)
     });
     let request = request.map(|body| RequestBody::new(rpc, body, core.shard.clone(), backlog, arrival));
-    // Who calls does not matter while authentication is off; should it be turned on meanwhile, it is nobody.
-    let acting = match core.store.auth_enabled() {
-        false => None,
-        true => {
-            let credentials = Credentials::of(&request);
-            let Some(caller) = core.auth.recognised(&core.store, &credentials) else {
-                // Boxed with the request in it: it is rare, and would make every call's future larger.
-                let response = Box::pin(route_later(&core, credentials, rpc, request)).await;
-                return finish(response, call);
-            };
-            Some(core.store.acting_as(caller))
-        }
+    let acting = match identified(core, rpc, &request) {
+        Ok(acting) => acting,
+        Err(refusal) => return Err(Box::new(finish(refusal.into_http(), call))),
     };
-    if let Some(acting) = &acting {
-        if let Some(entry) = request.extensions().get::<Entry>() {
-            entry.called_by(acting.caller());
-        }
-        if let Err(refusal) = admit(&core, rpc, acting.caller(), address) {
-            return finish(refusal.into_http(), call);
-        }
+    Ok(Begun {
+        rpc,
+        call,
+        request,
+        acting,
+    })
+}
+
+/// Who calls. That does not matter while authentication is off; should it be turned on meanwhile, it is nobody.
+fn identified(core: &Core, rpc: Rpc, request: &Request<RequestBody>) -> Result<Acting, Status> {
+    if !core.store.auth_enabled() {
+        return Ok(Acting::Nobody);
     }
-    let store = acting.as_ref().unwrap_or(&core.nobody);
-    let response = route(&core, store, rpc, request).await;
-    finish(response, call)
+    let credentials = Credentials::of(request);
+    match core.auth.recognised(&core.store, &credentials) {
+        Some(caller) => {
+            let store = core.store.acting_as(caller);
+            welcome(core, rpc, store.caller(), request)?;
+            Ok(Acting::As(store))
+        }
+        None => Ok(Acting::Later(credentials)),
+    }
+}
+
+/// Notes who calls, and hears whoever is not known only so often.
+fn welcome(core: &Core, rpc: Rpc, caller: &Caller, request: &Request<RequestBody>) -> Result<(), Status> {
+    if let Some(entry) = request.extensions().get::<Entry>() {
+        entry.called_by(caller);
+    }
+    admit(core, rpc, caller, address_of(request))
+}
+
+fn address_of<B>(request: &Request<B>) -> Option<IpAddr> {
+    request.extensions().get::<Arc<PeerIdentity>>()?.address.ip()
 }
 
 /// A call of whom this member may hear of yet.
@@ -132,7 +182,10 @@ async fn route_later(
     request: Request<RequestBody>,
 ) -> Response<Body> {
     let store = acting(core, &credentials).await;
-    route(core, &store, rpc, request).await
+    match welcome(core, rpc, store.caller(), &request) {
+        Ok(()) => route(core, &store, rpc, request).await,
+        Err(refusal) => refusal.into_http(),
+    }
 }
 
 /// The store for a caller with these credentials.
