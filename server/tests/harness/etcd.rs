@@ -17,10 +17,10 @@ impl Etcd {
     pub(crate) fn start(program: &Path, scratch: &Path, ports: &Ports) -> Etcd {
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let dir = scratch.join("etcd");
-        let log = fs::File::create(scratch.join("etcd.log")).unwrap();
+        let log = fs::File::create(scratch.join("etcd.log")).expect("a log file can be made");
         let (client, peer) = (url(ports.client), url(ports.peer));
         let child = Command::new(program)
-            .args(["--data-dir", dir.to_str().unwrap()])
+            .args(["--data-dir", dir.to_str().expect("a path of text")])
             .args([
                 "--listen-client-urls",
                 &client,
@@ -37,7 +37,7 @@ impl Etcd {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .unwrap();
+            .expect("etcd can be run");
         let etcd = Etcd {
             child,
             endpoint: client,
