@@ -75,12 +75,28 @@ fn parse_part<'a>(rest: &'a str, whole: &str) -> Result<(u64, &'a str), Duration
         .checked_mul(unit_nanos)
         .filter(|&nanos| nanos <= NANOS_MAX)
         .ok_or_else(invalid)?;
-    if !fraction.is_empty() {
-        let part: f64 = format!("0.{fraction}").parse().map_err(|_| invalid())?;
-        // At most one unit: an hour has 3.6e12 nanoseconds.
-        nanos += (part * unit_nanos as f64) as u64;
-    }
+    // At most one unit: an hour has 3.6e12 nanoseconds.
+    nanos += fraction_nanos(fraction, unit_nanos);
     Ok((nanos, tail))
+}
+
+/// The digits after the point, in nanoseconds. Rounded where Go rounds, which is exact for what [`format_nanos`] writes;
+/// the number read as a whole is not: of 0.004008006 s it made a nanosecond less. Digits that no longer count are passed
+/// over.
+fn fraction_nanos(digits: &str, unit_nanos: u64) -> u64 {
+    let (mut value, mut scale) = (0_u64, 1.0_f64);
+    for digit in digits.bytes() {
+        if value > (NANOS_MAX - 1) / 10 {
+            break;
+        }
+        let longer = value * 10 + u64::from(digit - b'0');
+        if longer > NANOS_MAX {
+            break;
+        }
+        value = longer;
+        scale *= 10.0;
+    }
+    (value as f64 * (unit_nanos as f64 / scale)) as u64
 }
 
 fn unit_nanos(unit: &str) -> Option<u64> {
@@ -164,6 +180,15 @@ mod tests {
             assert_eq!(parse(text), millis.map(Duration::from_millis), "{text}");
         }
         assert_eq!(parse_nanos("-1.5s"), Ok(-1_500_000_000));
+        assert_eq!(parse_nanos("1h2m3.us4ms5us6ns"), Ok(3_720_004_008_006));
+        assert_eq!(parse_nanos("1h2m0.004008006s"), Ok(3_720_004_008_006));
+        assert_eq!(
+            parse_nanos("0.33333333333333333333333333h"),
+            Ok(1_200_000_000_000)
+        );
+        for nanos in (0..1_000_000_000).step_by(999_983) {
+            assert_eq!(parse_nanos(&format_nanos(nanos)), Ok(nanos));
+        }
     }
 
     #[test]
