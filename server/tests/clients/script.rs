@@ -247,7 +247,7 @@ impl Session {
             && let Some((_, rest)) = rest.split_once("to cluster ")
         {
             let cluster = rest.split_whitespace().next().unwrap_or_default();
-            self.words.insert("{ADDED}".to_owned(), id.to_owned());
+            self.words.insert("{ADDED}".to_owned(), id.trim().to_owned());
             self.words.insert("{CLUSTER}".to_owned(), cluster.to_owned());
         }
         if let Some((before, _)) = stdout.split_once(", started, ")
@@ -265,6 +265,8 @@ fn shown(line: &str) -> String {
         None => "~".to_owned(),
         Some('┌' | '├' | '└') => "+--+".to_owned(),
         _ if line.starts_with("+-") => "+--+".to_owned(),
+        // An id that begins with a zero is shorter, and filled up with spaces.
+        _ if line.starts_with("Member ") => line.split_whitespace().collect::<Vec<_>>().join(" "),
         Some('|' | '│') => {
             let line = line.replace('│', "|");
             line.split_whitespace().collect::<Vec<_>>().join(" ")
