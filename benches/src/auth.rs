@@ -49,7 +49,7 @@ pub struct AuthArgs {
     /// The same load before each measurement.
     #[arg(long, value_parser = duration, default_value = "1s")]
     pub warmup: Duration,
-    /// Which loads, separated by commas [default: put@100, range@100].
+    /// Which loads, separated by commas; put@100 and range@100 where none is named.
     #[arg(long, value_delimiter = ',')]
     pub loads: Vec<Load>,
     /// Logins that are tried each second, of a user who is none of the clients.
