@@ -9,6 +9,7 @@
 //! | `config` | a configuration file, URLs, durations | no panic; what is written is read again |
 //! | `ctl` | quoted strings, the lines of `txn` | no panic; what is quoted is unquoted |
 //! | `gateway` | JSON of a request, bytes of an answer | what is read and written is read again as the same |
+//! | `headers` | frames and header blocks of HTTP/2 | the pieces do not matter; what is mended stays the same otherwise |
 //! | `http` | paths, queries, hosts | what is cleaned leads nowhere else |
 //! | `peer` | frames, handshakes, lists of members | the pieces do not matter; no panic |
 
@@ -41,6 +42,11 @@ pub const TARGETS: &[Target] = &[
         "gateway",
         crate::gateway::fuzz::one_input,
         crate::gateway::fuzz::seeds,
+    ),
+    target(
+        "headers",
+        crate::listen::fuzz::one_input,
+        crate::listen::fuzz::seeds,
     ),
     target("http", crate::http::fuzz::one_input, crate::http::fuzz::seeds),
     target("peer", crate::peer::fuzz::one_input, crate::peer::fuzz::seeds),
@@ -112,6 +118,11 @@ mod tests {
     #[test]
     fn gateway() {
         run("gateway", 5000);
+    }
+
+    #[test]
+    fn headers() {
+        run("headers", 5000);
     }
 
     #[test]

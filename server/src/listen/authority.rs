@@ -24,7 +24,8 @@ pub(super) fn mend(block: &[u8]) -> Option<Vec<u8>> {
             continue;
         };
         let Some(text) = value.text() else { continue };
-        if Authority::try_from(text.as_slice()).is_ok() {
+        // No other is as long as none at all.
+        if text.is_empty() || Authority::try_from(text.as_slice()).is_ok() {
             continue;
         }
         let mended = mended.get_or_insert_default();
@@ -263,6 +264,7 @@ mod tests {
             &[0x41, 0x85, 0xff, 0xff, 0xff, 0xff, 0xff],
             &[0x00, 0x01],
             &[0x82, 0x41, 0x01, b'a'],
+            &[0x41, 0x00],
             &[0xff; 64],
         ] {
             assert_eq!(mend(block), None, "{block:02x?}");

@@ -13,6 +13,8 @@
 mod authority;
 mod blocks;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod guarded;
 mod identity;
 mod listeners;

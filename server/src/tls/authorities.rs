@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustls::{CertificateError, RootCertStore};
 
 use super::files::Content;
+use super::itself::{Authorities, Trusted};
 use super::{TlsError, certificate};
 use crate::config::TlsSettings;
 
@@ -21,17 +22,19 @@ pub(super) fn file(settings: &TlsSettings) -> Result<PathBuf, TlsError> {
 }
 
 /// What the file `path` holds. The system's list may hold what is not understood; one that was `asked_for` must not.
-pub(super) fn roots(path: &Path, content: Content, asked_for: bool) -> Result<RootCertStore, TlsError> {
+pub(super) fn read(path: &Path, content: Content, asked_for: bool) -> Result<Authorities, TlsError> {
     let mut roots = RootCertStore::empty();
+    let mut trusted = Trusted::default();
     for certificate in certificate::certificates(&content?)? {
-        match roots.add(certificate) {
+        match roots.add(certificate.clone()) {
             Err(error) if asked_for => return Err(TlsError::Material(error.to_string())),
-            Ok(()) | Err(_) => {}
+            Err(_) => {}
+            Ok(()) => trusted.0.push(certificate),
         }
     }
     match roots.is_empty() {
         true => Err(TlsError::EmptyAuthority(path.display().to_string())),
-        false => Ok(roots),
+        false => Ok(Authorities { roots, trusted }),
     }
 }
 

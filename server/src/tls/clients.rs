@@ -8,11 +8,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use webpki::EndEntityCert;
 
+use super::itself::{Authorities, Purpose, Trusted};
 use super::revocations::Revocations;
 use super::signatures::Signatures;
 use super::{TlsError, members};
@@ -21,16 +20,17 @@ use crate::config::TlsSettings;
 /// A verifier as `settings` ask for one, by these authorities.
 pub(super) fn verifier(
     settings: &TlsSettings,
-    roots: RootCertStore,
+    authorities: Authorities,
     revocations: Option<Arc<Revocations>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let signatures = Signatures::of(provider.clone());
-    let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+    let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities.roots), provider)
         .build()
         .map_err(|error| TlsError::Material(error.to_string()))?;
     Ok(Arc::new(Clients {
         inner,
+        trusted: authorities.trusted,
         signatures,
         revocations,
         allowed: settings
@@ -46,6 +46,7 @@ pub(super) fn verifier(
 #[derive(Debug)]
 struct Clients {
     inner: Arc<dyn ClientCertVerifier>,
+    trusted: Trusted,
     signatures: Signatures,
     revocations: Option<Arc<Revocations>>,
     /// Names of which a certificate must have one, unless `any_name`.
@@ -84,7 +85,10 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = match self.trusted.admit(end_entity, now, Purpose::Client)? {
+            true => ClientCertVerified::assertion(),
+            false => self.inner.verify_client_cert(end_entity, intermediates, now)?,
+        };
         self.check_names(end_entity)?;
         if let Some(revocations) = &self.revocations {
             revocations.judge(std::iter::once(end_entity).chain(intermediates))?;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
@@ -16,6 +16,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::certificate::Certificate;
 use super::files::{Material, Watched};
+use super::itself::{Purpose, Trusted};
 use super::signatures::Signatures;
 use super::{TlsError, authorities};
 use crate::config::TlsSettings;
@@ -49,15 +50,23 @@ impl Connector {
             let builder = ClientConfig::builder_with_provider(provider.clone())
                 .with_protocol_versions(&versions)
                 .map_err(|error| TlsError::Material(error.to_string()))?;
-            let builder = match (&authorities, contents.pop()) {
+            let signatures = Signatures::of(provider.clone());
+            let verifier: Arc<dyn ServerCertVerifier> = match (&authorities, contents.pop()) {
                 (Some(path), Some(content)) => {
-                    builder.with_root_certificates(authorities::roots(path, content, asked_for)?)
+                    let authorities = authorities::read(path, content, asked_for)?;
+                    let roots = Arc::new(authorities.roots);
+                    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+                    Arc::new(Servers {
+                        inner: inner.map_err(|error| TlsError::Material(error.to_string()))?,
+                        trusted: authorities.trusted,
+                        signatures,
+                    })
                 }
-                _ => {
-                    let anybody = Arc::new(Anybody(Signatures::of(provider.clone())));
-                    builder.dangerous().with_custom_certificate_verifier(anybody)
-                }
+                _ => Arc::new(Anybody(signatures)),
             };
+            let builder = builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier);
             let mut config = match &own {
                 Some(own) => builder.with_client_cert_resolver(own.clone()),
                 None => builder.with_no_client_auth(),
@@ -98,6 +107,54 @@ where
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let shaken = TlsConnector::from(config).connect(name, stream).await;
     shaken.map_err(super::in_gos_words)
+}
+
+/// Takes those of the trusted authorities.
+#[derive(Debug)]
+struct Servers {
+    inner: Arc<WebPkiServerVerifier>,
+    trusted: Trusted,
+    signatures: Signatures,
+}
+
+impl ServerCertVerifier for Servers {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.trusted.admit(end_entity, now, Purpose::Server(name))? {
+            true => Ok(ServerCertVerified::assertion()),
+            false => self
+                .inner
+                .verify_server_cert(end_entity, intermediates, name, ocsp, now),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signatures.tls12(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signatures.tls13(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signatures.schemes()
+    }
 }
 
 /// Takes any certificate.

@@ -3,7 +3,8 @@
 //! - ALPN offers `h2` alone. A client that offers `http/1.1` and no `h2`, or nothing, is let in with none negotiated,
 //!   which means HTTP/1.1; one that offers only others gets the alert no_application_protocol.
 //! - Certificates, keys, authorities and revocations are read again when their files change; see [`files`].
-//! - Clients are verified when `--client-cert-auth` or a CA is given; see [`clients`].
+//! - Clients are verified when `--client-cert-auth` or a CA is given; see [`clients`]. A certificate that is itself
+//!   among the authorities is taken on either side; see [`itself`].
 //! - A handshake may take [`HANDSHAKE_MAX`], and only [`HANDSHAKES_MAX`] are under way at once; see [`turns`].
 //!
 //! - Between members, [`members`] holds what is demanded beside that, and the side that dials.
@@ -36,6 +37,7 @@ mod auto;
 mod certificate;
 mod clients;
 mod files;
+mod itself;
 mod members;
 mod p521;
 mod revocations;
@@ -211,8 +213,8 @@ fn configs(
             .map_err(|error| TlsError::Material(error.to_string()))?;
         let builder = match (&authorities, contents.pop()) {
             (Some(path), Some(content)) => {
-                let roots = authorities::roots(path, content, settings.trusted_ca_file.is_some())?;
-                let verifier = clients::verifier(&settings, roots, revocations.clone(), provider.clone())?;
+                let authorities = authorities::read(path, content, settings.trusted_ca_file.is_some())?;
+                let verifier = clients::verifier(&settings, authorities, revocations.clone(), provider.clone())?;
                 builder.with_client_cert_verifier(verifier)
             }
             _ => builder.with_no_client_auth(),

@@ -51,6 +51,21 @@ impl Files {
         self.put("key.pem", &key.serialize_pem());
     }
 
+    /// One file as authority and certificate, as `openssl req -x509` makes it.
+    fn put_own_authority(&self, hosts: &[&str], usage: &[ExtendedKeyUsagePurpose], year: i32) {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).expect("addresses");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages = usage.to_vec();
+        params.not_before = rcgen::date_time_ymd(year, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year + 50, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        self.put("cert.pem", &certificate.pem());
+        self.put("ca.pem", &certificate.pem());
+        self.put("key.pem", &key.serialize_pem());
+    }
+
     fn settings(&self) -> TlsSettings {
         TlsSettings {
             cert_file: Some(self.path("cert.pem")),
@@ -74,6 +89,12 @@ fn authority(name: &str) -> Authority {
 
 /// Whether both sides are content: each hears the other over a fresh connection.
 async fn meet(server: &ServerTls, connector: &Connector) -> Result<(), String> {
+    let [served, dialed] = connection_of(server, connector).await;
+    served.and(dialed)
+}
+
+/// What the listening side and the dialling one say of a fresh connection.
+async fn connection_of(server: &ServerTls, connector: &Connector) -> [Result<(), String>; 2] {
     let (near, far) = tokio::io::duplex(64 << 10);
     let serve = async {
         let mut stream = server
@@ -91,7 +112,7 @@ async fn meet(server: &ServerTls, connector: &Connector) -> Result<(), String> {
         Ok::<(), String>(())
     };
     let (served, dialed) = tokio::join!(serve, dial);
-    served.and(dialed)
+    [served, dialed]
 }
 
 #[tokio::test]
@@ -226,7 +247,9 @@ async fn no_session_goes_on_where_clients_are_verified() {
 fn eager_client(files: &Files, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let authorities = files::read(&files.path("ca.pem"));
-    let roots = authorities::roots(Path::new("ca.pem"), authorities, true).expect("good files");
+    let roots = authorities::read(Path::new("ca.pem"), authorities, true)
+        .expect("good files")
+        .roots;
     let own = Certificate::read(&files.path("cert.pem"), &files.path("key.pem"), provider.clone());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
@@ -252,6 +275,44 @@ async fn shake(server: &ServerTls, client: &Arc<ClientConfig>) -> HandshakeKind 
         stream.get_ref().1.handshake_kind().expect("done")
     };
     tokio::join!(serve, dial).1
+}
+
+/// As in Go: what is trusted itself is taken, unless it is out of date, for something else, or of another server.
+#[tokio::test]
+async fn a_certificate_that_is_its_own_authority_is_taken() {
+    use ExtendedKeyUsagePurpose::{ClientAuth, CodeSigning, ServerAuth};
+    let here = &["127.0.0.1"][..];
+    for (hosts, usage, year, refusal) in [
+        (here, &[][..], 2000, None),
+        (here, &[ServerAuth, ClientAuth], 2000, None),
+        (here, &[ServerAuth], 2000, Some("InvalidPurpose")),
+        (here, &[ClientAuth], 2000, Some("InvalidPurpose")),
+        (here, &[CodeSigning], 2000, Some("InvalidPurpose")),
+        (&["127.0.0.2"], &[], 2000, Some("NotValidForName")),
+        (here, &[], 1960, Some("has expired")),
+        (here, &[], 2200, Some("NotValidYet")),
+    ] {
+        let files = Files::new();
+        files.put_own_authority(hosts, usage, year);
+        let server = ServerTls::new(&files.settings()).expect("good files");
+        let connector = Connector::new(&files.settings(), false).expect("good files");
+        let told = connection_of(&server, &connector).await;
+        match refusal {
+            None => assert_eq!(told, [Ok(()), Ok(())], "{usage:?}"),
+            Some(text) => assert!(
+                told.iter().any(|side| side.as_ref().is_err_and(|told| told.contains(text))),
+                "{text}: {told:?}"
+            ),
+        }
+    }
+    // Another one that it has signed is judged as always, and so is one that only looks the same.
+    let (files, other) = (Files::new(), Files::new());
+    files.put_own_authority(here, &[], 2000);
+    other.put_own_authority(here, &[], 2000);
+    let server = ServerTls::new(&files.settings()).expect("good files");
+    let connector = Connector::new(&other.settings(), false).expect("good files");
+    let told = connection_of(&server, &connector).await;
+    assert!(told[1].is_err(), "{told:?}");
 }
 
 /// The user is whom the certificate names, where such names count at all.

@@ -50,6 +50,7 @@ with_both_versions! {
     every_option_and_format,
     locks_and_elections,
     users_and_roles,
+    users_and_roles_of_three,
     members_of_three,
     members_that_come_and_go,
     space_alarm,
@@ -152,6 +153,15 @@ async fn users_and_roles(test: &str, programs: &Programs) {
     let server = Server::start_with(&[CHEAP_HASHES]);
     let script = include_str!("etcdctl_auth.txt");
     run(test, programs, &[("ENDPOINT", &address(&server))], &[script]);
+}
+
+/// The same where every call may go to another member than the login, and members speak TLS with each other.
+async fn users_and_roles_of_three(test: &str, programs: &Programs) {
+    let flags = ["--peer-auto-tls", CHEAP_HASHES];
+    let cluster = Cluster::start_with_peer_tls(3, &flags).await;
+    let endpoints = all_endpoints(&cluster, &[0, 1, 2]);
+    let script = include_str!("etcdctl_auth.txt");
+    run(test, programs, &[("ENDPOINT", &endpoints)], &[script]);
 }
 
 /// What is said about a cluster of three and done to it, with the members by the order of their ids.

@@ -1,7 +1,7 @@
 //! Reads a whole working copy back, in one pass in key order, and checks everything the format promises: every
 //! checksum, the chain of the blocks, and the digest.
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -211,7 +211,7 @@ impl<'a> Pass<'a> {
 /// The sealed meta record.
 pub(super) fn encode_meta(meta: &Meta, digest: u64) -> Vec<u8> {
     let mut body = Vec::with_capacity(META_BYTES);
-    body.put_u32_le(FORMAT_VERSION);
+    body.put_u32_le(*FORMAT_VERSIONS.end());
     body.put_u64_le(meta.cluster.0);
     body.put_u64_le(meta.member.0);
     body.put_u64_le(meta.applied.0);
@@ -230,10 +230,10 @@ fn decode_meta(key: &[u8], value: &Bytes) -> Result<(Meta, u64), BackendError> {
     };
     let (mut body, _) = record::open(Table::Meta, key, value)?;
     let found = body.try_get_u32_le().map_err(|_| malformed("length"))?;
-    if found != FORMAT_VERSION {
+    if !FORMAT_VERSIONS.contains(&found) {
         return Err(BackendError::Version {
             found,
-            known: FORMAT_VERSION,
+            known: *FORMAT_VERSIONS.end(),
         });
     }
     if !key.is_empty() || body.len() + 4 != META_BYTES {
@@ -251,8 +251,9 @@ fn decode_meta(key: &[u8], value: &Bytes) -> Result<(Meta, u64), BackendError> {
     Ok((meta, body.get_u64_le()))
 }
 
-/// The version of the formats of the room's module.
-const FORMAT_VERSION: u32 = 1;
+/// The versions of the room's format that are read; the last is written. The first had no table of users, without
+/// which everybody may do all.
+const FORMAT_VERSIONS: RangeInclusive<u32> = 1..=2;
 const META_BYTES: usize = 4 + 6 * 8 + 1 + 8;
 /// Records per scan of the generic pass.
 const SCAN_RECORDS: usize = 128;

@@ -13,7 +13,7 @@
 //! - [`RevisionStore`]: shared by threads, reads history back while the writer works.
 //! - [`open_guarded`]: opens a directory and reads all of it, or sets it aside and starts a fresh one.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //! A key is one byte that names the [`Table`], then the key within the table. `varint` is LEB128 of an unsigned 64
 //! bit number; all other numbers have a fixed width. Every value begins with a checksum:
 //! ```text

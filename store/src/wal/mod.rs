@@ -26,7 +26,7 @@
 //! | at | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 8 | `TAFRLWAL` |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 2; 1 is read too |
 //! | 12 | 4 | CRC-32C of bytes 0..12 and 16..512 |
 //! | 16 | 8 | sequence |
 //! | 24 | 8 | salt, drawn at random by the process ([`Config::salt`]) |

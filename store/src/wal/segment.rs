@@ -1,6 +1,7 @@
 //! Segment files: their names and headers, and how one comes into being so that a crash at any point leaves either
 //! nothing, or a spare, or a whole segment.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,7 +67,7 @@ fn named(dir: &Path, number: u64, extension: &str) -> PathBuf {
 pub(super) fn encode_header(id: SegmentId) -> Vec<u8> {
     let mut header = vec![0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&VERSIONS.end().to_le_bytes());
     header[16..24].copy_from_slice(&id.sequence.to_le_bytes());
     header[24..32].copy_from_slice(&id.salt.to_le_bytes());
     let checksum = header_checksum(&header);
@@ -82,7 +83,7 @@ pub(super) fn decode_header(bytes: &[u8], sequence: u64) -> Result<SegmentId, Da
     if &header[..8] != MAGIC || short(12) != header_checksum(header) || long(16) != sequence {
         return Err(Damage::Header);
     }
-    if short(8) != VERSION {
+    if !VERSIONS.contains(&short(8)) {
         return Err(Damage::Version(short(8)));
     }
     Ok(SegmentId {
@@ -97,7 +98,7 @@ pub(super) fn header_error(path: &Path, damage: Damage) -> WalError {
         Damage::Version(found) => WalError::Newer {
             path: path.to_owned(),
             found,
-            known: VERSION,
+            known: *VERSIONS.end(),
         },
         damage => WalError::Corrupt {
             path: path.to_owned(),
@@ -185,7 +186,9 @@ pub(super) fn activate(
 /// Where the first batch stands: the header has a sector to itself, so that no batch's write touches it.
 pub(super) const HEADER_BYTES: usize = 512;
 const MAGIC: &[u8; 8] = b"TAFRLWAL";
-const VERSION: u32 = 1;
+/// Those that are read; the last is written. The first had no entries about users, which a member from before them
+/// would skip.
+const VERSIONS: RangeInclusive<u32> = 1..=2;
 const SEGMENT: &str = "wal";
 const SPARE: &str = "spare";
 const UNFINISHED: &str = "tmp";

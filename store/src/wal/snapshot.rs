@@ -13,7 +13,7 @@
 //! | at | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 8 | `TAFRLSNP` |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 2; 1 is read too |
 //! | 12 | 4 | CRC-32C of bytes 0..12 and 16..64 |
 //! | 16 | 8 | index of the last entry the state contains |
 //! | 24 | 8 | term of that entry |
@@ -30,6 +30,7 @@ mod copy;
 mod error;
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -221,7 +222,7 @@ impl SnapshotReader {
                 return Err(SnapshotError::Newer {
                     path: reader.path,
                     found,
-                    known: VERSION,
+                    known: *VERSIONS.end(),
                 });
             }
         };
@@ -442,7 +443,7 @@ fn unfinished_path(dir: &Path, index: Index) -> PathBuf {
 fn encode_header(meta: &SnapshotMeta) -> (Vec<u8>, u32) {
     let mut header = vec![0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&VERSIONS.end().to_le_bytes());
     header[16..24].copy_from_slice(&meta.index.0.to_le_bytes());
     header[24..32].copy_from_slice(&meta.term.0.to_le_bytes());
     header[32..40].copy_from_slice(&meta.revision.to_le_bytes());
@@ -455,7 +456,7 @@ fn encode_header(meta: &SnapshotMeta) -> (Vec<u8>, u32) {
 /// Why a header cannot be read.
 enum HeaderError {
     Damaged,
-    /// It verifies, and its format version is this one.
+    /// It verifies, and its format version is this one, which is not known here.
     Newer(u32),
 }
 
@@ -465,7 +466,7 @@ fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<(SnapshotMeta, u32), Hea
     if &header[..8] != MAGIC || short(12) != header_checksum(header) {
         return Err(HeaderError::Damaged);
     }
-    if short(8) != VERSION {
+    if !VERSIONS.contains(&short(8)) {
         return Err(HeaderError::Newer(short(8)));
     }
     let meta = SnapshotMeta {
@@ -496,7 +497,8 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> S
 /// The largest section.
 pub const SECTION_BYTES_MAX: usize = 1 << 30;
 const MAGIC: &[u8; 8] = b"TAFRLSNP";
-const VERSION: u32 = 1;
+/// Those that are read; the last is written. The first had no section of users, without which everybody may do all.
+const VERSIONS: RangeInclusive<u32> = 1..=2;
 const HEADER_BYTES: usize = 64;
 const FRAME_HEAD: usize = 9;
 const END_BYTES: usize = 20;

@@ -172,7 +172,7 @@ fn a_newer_format_is_refused_by_its_name() {
     let disk = FakeDisk::new(1);
     drop(create(&disk, config(4096)));
     let mut header = disk.contents(&first()).unwrap()[..HEADER_BYTES].to_vec();
-    header[8] = 2;
+    header[8] = 3;
     let sum = crc32c::crc32c_append(crc32c::crc32c(&header[..12]), &header[16..]);
     header[12..16].copy_from_slice(&sum.to_le_bytes());
     disk.open(&first()).unwrap().write_at(0, &header).unwrap();
@@ -181,8 +181,8 @@ fn a_newer_format_is_refused_by_its_name() {
         matches!(
             error,
             WalError::Newer {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),
@@ -216,7 +216,7 @@ fn a_snapshot_of_a_newer_format_is_refused_and_not_taken_for_damage() {
             error,
             SnapshotError::Newer {
                 found: 3,
-                known: 1,
+                known: 2,
                 ..
             }
         ),
