@@ -49,7 +49,9 @@ impl Trusted {
         if now > parsed.validity().not_after {
             return Err(CertificateError::Expired.into());
         }
-        let usage = parsed.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
+        let usage = parsed
+            .extended_key_usage()
+            .map_err(|_| CertificateError::BadEncoding)?;
         if usage.is_some_and(|usage| !purpose.is_among(usage.value)) {
             return Err(CertificateError::InvalidPurpose.into());
         }

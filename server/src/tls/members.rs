@@ -4,8 +4,8 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -64,9 +64,7 @@ impl Connector {
                 }
                 _ => Arc::new(Anybody(signatures)),
             };
-            let builder = builder
-                .dangerous()
-                .with_custom_certificate_verifier(verifier);
+            let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
             let mut config = match &own {
                 Some(own) => builder.with_client_cert_resolver(own.clone()),
                 None => builder.with_no_client_auth(),

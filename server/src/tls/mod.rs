@@ -214,7 +214,8 @@ fn configs(
         let builder = match (&authorities, contents.pop()) {
             (Some(path), Some(content)) => {
                 let authorities = authorities::read(path, content, settings.trusted_ca_file.is_some())?;
-                let verifier = clients::verifier(&settings, authorities, revocations.clone(), provider.clone())?;
+                let verifier =
+                    clients::verifier(&settings, authorities, revocations.clone(), provider.clone())?;
                 builder.with_client_cert_verifier(verifier)
             }
             _ => builder.with_no_client_auth(),

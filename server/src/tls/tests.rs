@@ -300,7 +300,8 @@ async fn a_certificate_that_is_its_own_authority_is_taken() {
         match refusal {
             None => assert_eq!(told, [Ok(()), Ok(())], "{usage:?}"),
             Some(text) => assert!(
-                told.iter().any(|side| side.as_ref().is_err_and(|told| told.contains(text))),
+                told.iter()
+                    .any(|side| side.as_ref().is_err_and(|told| told.contains(text))),
                 "{text}: {told:?}"
             ),
         }
