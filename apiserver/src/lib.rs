@@ -21,3 +21,4 @@
 pub mod object;
 pub mod resources;
 pub mod status;
+pub mod types;
