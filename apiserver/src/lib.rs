@@ -18,7 +18,10 @@
 //! What differs from kind to kind is data: rows of the table of resources, of types, columns and defaults. No room but
 //! `rules` knows kinds by name.
 
+pub mod names;
 pub mod object;
 pub mod resources;
+pub mod rules;
+pub mod select;
 pub mod status;
 pub mod types;
