@@ -54,7 +54,6 @@ const OTHERS: &[&str] = &[
 /// Types that are one value rather than fields.
 const VALUES: &[(&str, &str)] = &[
     ("io.k8s.apimachinery.pkg.api.resource.Quantity", "quantity"),
-    ("io.k8s.apimachinery.pkg.apis.meta.v1.Duration", "duration"),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", "fields-v1"),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", "micro-time"),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.Time", "time"),
@@ -95,6 +94,8 @@ struct Wire {
 #[derive(Default)]
 struct Struct {
     atomic: bool,
+    /// Whether it has `apiVersion` and `kind`.
+    object: bool,
     fields: BTreeMap<u32, Tags>,
 }
 
@@ -123,7 +124,8 @@ fn write(folders: &[PathBuf]) -> Result<usize, String> {
         if go.atomic {
             writeln!(merge, "{name} - atomic").map_err(|error| error.to_string())?;
         }
-        writeln!(fields, "message {name}").map_err(|error| error.to_string())?;
+        let object = if go.object { " object" } else { "" };
+        writeln!(fields, "message {name}{object}").map_err(|error| error.to_string())?;
         let mut wires: Vec<&Wire> = messages[name].iter().collect();
         wires.sort_by_key(|wire| wire.number);
         for wire in wires {
@@ -322,6 +324,10 @@ fn read_go(text: &str, package: &str, structs: &mut BTreeMap<String, Struct>) {
             structs.extend(current.take());
             markers.clear();
         } else if let Some((_, fields)) = current.as_mut() {
+            fields.object |= trimmed
+                .split_whitespace()
+                .next()
+                .is_some_and(|word| TYPE_META.contains(&word));
             if let Some((number, tags)) = read_tags(trimmed, &markers) {
                 fields.fields.insert(number, tags);
             }
@@ -387,6 +393,9 @@ fn read_tags(line: &str, markers: &[&str]) -> Option<(u32, Tags)> {
     };
     Some((number, tags))
 }
+
+/// What a struct of whole objects begins with.
+const TYPE_META: &[&str] = &["metav1.TypeMeta", "TypeMeta"];
 
 const HEADER: &str =
     "# Facts about the API of Kubernetes 1.36, written by examples/types.rs; the format stands in mod.rs.\n";

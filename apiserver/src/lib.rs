@@ -18,6 +18,7 @@
 //! What differs from kind to kind is data: rows of the table of resources, of types, columns and defaults. No room but
 //! `rules` knows kinds by name.
 
+pub mod codec;
 pub mod names;
 pub mod object;
 pub mod resources;

@@ -10,10 +10,14 @@ pub(super) fn read(fields: &'static str, merge: &'static str) -> Result<Types, S
     let rules = Rules::read(merge)?;
     let names = lines(fields).filter_map(|(_, line)| line.strip_prefix("message "));
     let messages: Vec<Message> = names
-        .map(|name| Message {
-            name,
-            atomic: rules.by_field.contains_key(&(name, WHOLE)),
-            fields: OnceLock::new(),
+        .map(|line| {
+            let name = line.strip_suffix(" object").unwrap_or(line);
+            Message {
+                name,
+                atomic: rules.by_field.contains_key(&(name, WHOLE)),
+                is_object: name.len() < line.len(),
+                fields: OnceLock::new(),
+            }
         })
         .collect();
     let messages: &'static [Message] = Box::leak(messages.into_boxed_slice());
@@ -126,7 +130,6 @@ fn read_kind(word: &str, within: &str, types: &HashMap<&'static str, &'static Me
         "int-or-string" => Kind::IntOrString,
         "time" => Kind::Time,
         "micro-time" => Kind::MicroTime,
-        "duration" => Kind::Duration,
         "raw" => Kind::Raw,
         "fields-v1" => Kind::FieldsV1,
         "json" => Kind::Json,

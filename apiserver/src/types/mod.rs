@@ -2,8 +2,8 @@
 //! Facts about Kubernetes 1.36, kept as data: `fields.txt` and `merge.txt`, which `examples/types.rs` writes from
 //! the sources of Kubernetes' API (its header says how to run it). The table is read once, when it is first asked for.
 //!
-//! `fields.txt`: a line `message NAME` opens a type by its OpenAPI name; a line for each of its fields follows:
-//! `NUMBER JSON-NAME TYPE FLAG...`.
+//! `fields.txt`: a line `message NAME` opens a type by its OpenAPI name, `message NAME object` one that has
+//! `apiVersion` and `kind` too; a line for each of its fields follows: `NUMBER JSON-NAME TYPE FLAG...`.
 //! - TYPE is a word of [`Kind`], or `.Name` for a type beside this one, or a whole OpenAPI name; `[]` before it makes a
 //!   list of it, `{}` a map from texts.
 //! - `required`: an object without it is refused, or is given an empty value.
@@ -51,13 +51,15 @@ impl Types {
     }
 }
 
-/// A type of objects or of parts of them. `apiVersion` and `kind` of whole objects are none of its fields: on the wire they
-/// stand outside.
+/// A type of objects or of parts of them. `apiVersion` and `kind` of whole objects are none of its
+/// fields: on the wire they stand outside.
 pub struct Message {
     /// Its OpenAPI name.
     pub name: &'static str,
     /// Whether server-side apply only ever replaces it whole.
     pub atomic: bool,
+    /// Whether `apiVersion` and `kind` stand in its JSON as well.
+    pub is_object: bool,
     fields: OnceLock<Fields>,
 }
 
@@ -204,8 +206,6 @@ pub enum Kind {
     Time,
     /// A point in time, to the microsecond; RFC 3339 in JSON.
     MicroTime,
-    /// A length of time; in JSON a text such as `1m30s`.
-    Duration,
     /// Any JSON object; on the wire bytes that hold it.
     Raw,
     /// Sets of fields that somebody manages: JSON, on the wire in bytes.

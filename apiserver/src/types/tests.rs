@@ -11,6 +11,7 @@ fn every_type_that_is_served_is_there() {
     for row in crate::resources::RESOURCES {
         let found = message(row.type_name);
         assert_eq!(found.short_name(), row.kind);
+        assert!(found.is_object, "{found:?}");
         assert!(found.field("metadata").is_some(), "{found:?}");
     }
 }

@@ -1,0 +1,323 @@
+//! The table of types and the codec against two crates that know the same types in their own way: `k8s-pb` has the messages
+//! on the wire, `k8s-openapi` the JSON. Every field of every type that is served is filled, written as protobuf, read and
+//! written again by the one, and read and written as JSON by the other.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![recursion_limit = "256"]
+
+use std::collections::BTreeSet;
+
+use apiserver::codec::{check_types, conform, from_protobuf, strict, to_protobuf};
+use apiserver::object::Object;
+use apiserver::resources::RESOURCES;
+use apiserver::types::{Field, Kind, Message, Shape, Types};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+/// A type as both crates have it.
+struct Known {
+    path: &'static str,
+    /// Reads a message and writes it again.
+    wire: fn(&[u8]) -> Vec<u8>,
+    /// Reads JSON and writes it again.
+    json: fn(Value) -> Value,
+}
+
+fn wire<T: prost::Message + Default>(bytes: &[u8]) -> Vec<u8> {
+    T::decode(bytes).unwrap().encode_to_vec()
+}
+
+fn json<T: serde::Serialize + serde::de::DeserializeOwned>(value: Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(value).unwrap()).unwrap()
+}
+
+macro_rules! known {
+    ($($first:ident $(:: $part:ident)*,)*) => {
+        &[$(Known {
+            path: stringify!($first $(:: $part)*),
+            wire: wire::<k8s_pb::$first $(:: $part)*>,
+            json: json::<k8s_openapi::$first $(:: $part)*>,
+        },)*]
+    };
+}
+
+#[rustfmt::skip]
+const KNOWN: &[Known] = known![
+    api::admissionregistration::v1::MutatingWebhookConfiguration,
+    api::admissionregistration::v1::ValidatingAdmissionPolicy,
+    api::admissionregistration::v1::ValidatingAdmissionPolicyBinding,
+    api::admissionregistration::v1::ValidatingWebhookConfiguration,
+    api::apps::v1::ControllerRevision,
+    api::apps::v1::DaemonSet,
+    api::apps::v1::Deployment,
+    api::apps::v1::ReplicaSet,
+    api::apps::v1::StatefulSet,
+    api::authentication::v1::SelfSubjectReview,
+    api::authentication::v1::TokenRequest,
+    api::authentication::v1::TokenReview,
+    api::authorization::v1::LocalSubjectAccessReview,
+    api::authorization::v1::SelfSubjectAccessReview,
+    api::authorization::v1::SelfSubjectRulesReview,
+    api::authorization::v1::SubjectAccessReview,
+    api::autoscaling::v1::HorizontalPodAutoscaler,
+    api::autoscaling::v1::Scale,
+    api::autoscaling::v2::HorizontalPodAutoscaler,
+    api::batch::v1::CronJob,
+    api::batch::v1::Job,
+    api::certificates::v1::CertificateSigningRequest,
+    api::coordination::v1::Lease,
+    api::core::v1::Binding,
+    api::core::v1::ComponentStatus,
+    api::core::v1::ConfigMap,
+    api::core::v1::Endpoints,
+    api::core::v1::Event,
+    api::core::v1::LimitRange,
+    api::core::v1::Namespace,
+    api::core::v1::Node,
+    api::core::v1::PersistentVolume,
+    api::core::v1::PersistentVolumeClaim,
+    api::core::v1::Pod,
+    api::core::v1::PodTemplate,
+    api::core::v1::ReplicationController,
+    api::core::v1::ResourceQuota,
+    api::core::v1::Secret,
+    api::core::v1::Service,
+    api::core::v1::ServiceAccount,
+    api::discovery::v1::EndpointSlice,
+    api::events::v1::Event,
+    api::flowcontrol::v1::FlowSchema,
+    api::flowcontrol::v1::PriorityLevelConfiguration,
+    api::networking::v1::IPAddress,
+    api::networking::v1::Ingress,
+    api::networking::v1::IngressClass,
+    api::networking::v1::NetworkPolicy,
+    api::networking::v1::ServiceCIDR,
+    api::node::v1::RuntimeClass,
+    api::policy::v1::Eviction,
+    api::policy::v1::PodDisruptionBudget,
+    api::rbac::v1::ClusterRole,
+    api::rbac::v1::ClusterRoleBinding,
+    api::rbac::v1::Role,
+    api::rbac::v1::RoleBinding,
+    api::resource::v1::DeviceClass,
+    api::resource::v1::ResourceClaim,
+    api::resource::v1::ResourceClaimTemplate,
+    api::resource::v1::ResourceSlice,
+    api::scheduling::v1::PriorityClass,
+    api::storage::v1::CSIDriver,
+    api::storage::v1::CSINode,
+    api::storage::v1::CSIStorageCapacity,
+    api::storage::v1::StorageClass,
+    api::storage::v1::VolumeAttachment,
+    api::storage::v1::VolumeAttributesClass,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::DeleteOptions,
+    apimachinery::pkg::apis::meta::v1::Status,
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,];
+
+/// Fields that Kubernetes got after the version that `k8s-pb` is made of.
+const UNKNOWN_TO_K8S_PB: &[&str] = &[
+    ".metadata.shardInfo",
+    ".spec.devices.attributes.key-a.bools",
+    ".spec.devices.attributes.key-a.ints",
+    ".spec.devices.attributes.key-a.strings",
+    ".spec.devices.attributes.key-a.versions",
+    ".spec.devices.attributes.key.example.com/b.bools",
+    ".spec.devices.attributes.key.example.com/b.ints",
+    ".spec.devices.attributes.key.example.com/b.strings",
+    ".spec.devices.attributes.key.example.com/b.versions",
+    ".spec.devices.nodeAllocatableResourceMappings",
+    ".spec.jobTemplate.spec.template.spec.schedulingGroup",
+    ".spec.preventPodSchedulingIfMissing",
+    ".spec.schedulingGroup",
+    ".spec.template.spec.schedulingGroup",
+    ".status.containerStatuses.allocatedResourcesStatus.resources.message",
+    ".status.containerStatuses.volumeMounts.volumeStatus",
+    ".status.ephemeralContainerStatuses.allocatedResourcesStatus.resources.message",
+    ".status.ephemeralContainerStatuses.volumeMounts.volumeStatus",
+    ".status.initContainerStatuses.allocatedResourcesStatus.resources.message",
+    ".status.initContainerStatuses.volumeMounts.volumeStatus",
+    ".status.nodeAllocatableResourceClaimStatuses",
+    ".template.spec.schedulingGroup",
+];
+
+impl Known {
+    fn type_name(&self) -> String {
+        let path: String = self.path.split_whitespace().collect();
+        let name = path.replace("::", ".");
+        let name = name.replace("apiextensions_apiserver", "apiextensions-apiserver");
+        format!("io.k8s.{}", name.replace("kube_aggregator", "kube-aggregator"))
+    }
+
+    fn message(&self) -> &'static Message {
+        let name = self.type_name();
+        Types::all().message(&name).unwrap_or_else(|| panic!("{name}"))
+    }
+}
+
+/// `apps/v1` of `io.k8s.api.apps.v1.Deployment`.
+fn api_version(message: &Message) -> String {
+    let row = RESOURCES.iter().find(|row| row.type_name == message.name);
+    let others = [
+        ("TokenRequest", "authentication.k8s.io/v1"),
+        ("Scale", "autoscaling/v1"),
+        ("Eviction", "policy/v1"),
+    ];
+    let other = others.iter().find(|(kind, _)| *kind == message.short_name());
+    row.map_or_else(
+        || other.map_or("v1", |(_, api)| *api).to_owned(),
+        apiserver::resources::Resource::api_version,
+    )
+}
+
+/// An object with every field of its type.
+fn filled(message: &'static Message, api_version: &str, kind: &str) -> Object {
+    let mut object = fill(message, &mut vec![message.name], 0);
+    object.insert("apiVersion".to_owned(), json!(api_version));
+    object.insert("kind".to_owned(), json!(kind));
+    object
+}
+
+fn fill(message: &'static Message, within: &mut Vec<&'static str>, turn: usize) -> Object {
+    let mut object = Object::new();
+    for field in message.json_fields() {
+        if let Some(value) = fill_field(field, within, turn) {
+            object.insert(field.json.to_owned(), value);
+        }
+    }
+    object
+}
+
+fn fill_field(field: &Field, within: &mut Vec<&'static str>, turn: usize) -> Option<Value> {
+    let mut fill = |turn: usize| fill_value(field, within, turn);
+    Some(match field.shape {
+        Shape::One => fill(turn)?,
+        Shape::List(_) => Value::Array(vec![fill(turn)?, fill(turn + 1)?]),
+        Shape::Map(_) => json!({ "key-a": fill(turn)?, "key.example.com/b": fill(turn + 1)? }),
+    })
+}
+
+fn fill_value(field: &Field, within: &mut Vec<&'static str>, turn: usize) -> Option<Value> {
+    let number = i64::from(field.number);
+    Some(match field.kind {
+        Kind::Text => json!(format!("{} {turn}", field.json)),
+        Kind::Bytes => json!("AP/+aGVsbG8="),
+        Kind::Bool => json!(true),
+        Kind::Int32 if turn.is_multiple_of(2) => json!(i64::from(i32::MIN) + number),
+        Kind::Int32 => json!(number),
+        Kind::Int64 => json!(i64::MAX - number),
+        Kind::Float => json!(0.25),
+        Kind::Quantity => json!("1500m"),
+        Kind::IntOrString if turn.is_multiple_of(2) => json!(number),
+        Kind::IntOrString => json!("25%"),
+        Kind::Time => json!("2024-05-06T07:08:09Z"),
+        Kind::MicroTime => json!("2024-05-06T07:08:09.123456Z"),
+        Kind::Raw => json!({ "kind": "Any", "of": [1, null, "x"] }),
+        Kind::FieldsV1 => json!({ "f:metadata": { ".": {} } }),
+        Kind::Json => json!(["x", { "y": 1 }]),
+        Kind::Texts => json!(["one", "two"]),
+        Kind::Message(message) => child(message, within, turn)?,
+        Kind::SchemaOrList(schema) if turn.is_multiple_of(2) => json!([child(schema, within, turn + 1)?]),
+        Kind::SchemaOrTexts(_) if turn.is_multiple_of(2) => json!(["a", "b"]),
+        Kind::SchemaOrBool(_) if turn.is_multiple_of(2) => json!(true),
+        Kind::SchemaOrList(schema) | Kind::SchemaOrTexts(schema) | Kind::SchemaOrBool(schema) => {
+            child(schema, within, turn)?
+        }
+    })
+}
+
+/// Types that hold themselves are filled twice.
+fn child(message: &'static Message, within: &mut Vec<&'static str>, turn: usize) -> Option<Value> {
+    if within.iter().filter(|name| **name == message.name).count() > 1 {
+        return None;
+    }
+    within.push(message.name);
+    let filled = fill(message, within, turn + within.len());
+    within.pop();
+    Some(Value::Object(filled))
+}
+
+/// What is in the one and not in the other, as paths without positions; differing values are shown.
+fn missing(whole: &Value, part: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => {
+            for (key, value) in whole {
+                match part.get(key) {
+                    None => {
+                        found.insert(format!("{path}.{key}"));
+                    }
+                    Some(other) => missing(value, other, &format!("{path}.{key}"), found),
+                }
+            }
+            for key in part.keys().filter(|key| !whole.contains_key(*key)) {
+                found.insert(format!("{path}.{key} is too much"));
+            }
+        }
+        (Value::Array(whole), Value::Array(part)) if whole.len() == part.len() => {
+            for (value, other) in whole.iter().zip(part) {
+                missing(value, other, path, found);
+            }
+        }
+        (whole, part) if whole == part => {}
+        (whole, part) => {
+            found.insert(format!("{path}: {whole} became {part}"));
+        }
+    }
+}
+
+#[test]
+fn all_that_is_served_is_compared() {
+    let names: BTreeSet<String> = KNOWN.iter().map(Known::type_name).collect();
+    for row in RESOURCES {
+        assert!(names.contains(row.type_name), "{}", row.type_name);
+    }
+}
+
+#[test]
+fn protobuf_is_that_of_k8s_pb() {
+    let mut unknown = BTreeSet::new();
+    for known in KNOWN {
+        let message = known.message();
+        let object = filled(message, "g/v", message.short_name());
+        let bytes = to_protobuf(&object, message.name).unwrap();
+        let read = from_protobuf(&bytes, Some(message.name)).unwrap();
+        assert_eq!(read, object, "{}", message.name);
+
+        let envelope = k8s_pb::apimachinery::pkg::runtime::Unknown::decode(&bytes[4..]).unwrap();
+        let what = envelope.type_meta.clone().unwrap();
+        assert_eq!(what.api_version(), "g/v");
+        assert_eq!(what.kind(), message.short_name());
+        let again = k8s_pb::apimachinery::pkg::runtime::Unknown {
+            raw: Some((known.wire)(envelope.raw())),
+            ..envelope.clone()
+        };
+        let mut bytes = b"k8s\0".to_vec();
+        again.encode(&mut bytes).unwrap();
+        let read = from_protobuf(&bytes, Some(message.name)).unwrap();
+        missing(&Value::Object(object), &Value::Object(read), "", &mut unknown);
+    }
+    let unknown: Vec<&str> = unknown.iter().map(String::as_str).collect();
+    assert_eq!(unknown, UNKNOWN_TO_K8S_PB);
+}
+
+#[test]
+fn json_is_that_of_k8s_openapi() {
+    for known in KNOWN {
+        let message = known.message();
+        let api = api_version(message);
+        let object = filled(message, &api, message.short_name());
+        assert_eq!(strict(message.name, b"", &object), [""; 0], "{}", message.name);
+        check_types(message.name, &object).unwrap();
+        let mut conformed = object.clone();
+        conform(message.name, &mut conformed);
+        assert_eq!(conformed, object, "{}", message.name);
+        let read = (known.json)(Value::Object(object.clone()));
+        let mut unknown = BTreeSet::new();
+        missing(&Value::Object(object), &read, "", &mut unknown);
+        // It says of each object what it is, where Kubernetes does not.
+        unknown.retain(|path| {
+            !path.ends_with(".apiVersion is too much") && !path.ends_with(".kind is too much")
+        });
+        assert_eq!(unknown, BTreeSet::new(), "{}", message.name);
+    }
+}
