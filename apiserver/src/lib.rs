@@ -19,6 +19,8 @@
 //! `rules` knows kinds by name.
 
 pub mod codec;
+pub mod engine;
+pub mod etcd;
 pub mod names;
 pub mod object;
 pub mod resources;

@@ -56,6 +56,8 @@ pub struct Details {
     pub causes: Vec<Cause>,
     /// After how many seconds it is worth another try; 0 for nothing said.
     pub retry_after_seconds: u32,
+    /// With what a list goes on whose token is too old; empty for nothing. It stands in the metadata.
+    pub continue_token: String,
 }
 
 /// One thing that is wrong.
@@ -228,8 +230,12 @@ impl Status {
             "reason": self.reason.name(),
             "code": self.code,
         });
-        if *self.details != Details::default() {
-            value["details"] = self.details.to_value();
+        let details = self.details.to_value();
+        if details != json!({}) {
+            value["details"] = details;
+        }
+        if !self.details.continue_token.is_empty() {
+            value["metadata"]["continue"] = self.details.continue_token.as_str().into();
         }
         value
     }

@@ -1,0 +1,65 @@
+//! Between keys and objects: reading one, and what a value of the store is in the version that is asked for.
+
+use bytes::Bytes;
+use proto::mvccpb::KeyValue;
+
+use super::item::Item;
+use super::keys;
+use super::{Engine, Found};
+use crate::codec::decode_stored;
+use crate::object::{Object, set_resource_version};
+use crate::resources::Resource;
+use crate::rules::convert;
+use crate::status::Status;
+
+impl Engine {
+    /// An object, as it is now.
+    pub async fn get(&self, r: &'static Resource, namespace: &str, name: &str) -> Result<Found, Status> {
+        let key = self.key(r, namespace, name)?;
+        match self.etcd().get(&key).await? {
+            (Some(kv), _) => item_of(r, &kv.value, kv.mod_revision),
+            (None, _) => Err(Status::not_found(r, name)),
+        }
+    }
+
+    pub(super) fn key(&self, r: &Resource, namespace: &str, name: &str) -> Result<String, Status> {
+        if r.question {
+            return Err(Status::method_not_allowed());
+        }
+        keys::key(&self.shared.settings.prefix, r, namespace, name)
+    }
+}
+
+/// What is in a value of the store, as an object of this resource.
+pub(super) fn item_of(r: &'static Resource, value: &[u8], revision: i64) -> Result<Item, Status> {
+    if r.stored_as.is_none() {
+        return Item::stored(value, revision);
+    }
+    Item::of(in_version_of(r, decode_stored(value)?), revision)
+}
+
+/// The fields of what is in the store, with the resource version.
+pub(super) fn object_of(r: &'static Resource, kv: &KeyValue) -> Result<Object, Status> {
+    let mut object = in_version_of(r, decode_stored(&kv.value)?);
+    set_resource_version(&mut object, kv.mod_revision);
+    Ok(object)
+}
+
+/// The value that is stored for an object of this resource: without resource version, in the version of the store.
+pub(super) fn value_of(r: &'static Resource, object: &Object) -> Result<Bytes, Status> {
+    let mut object = object.clone();
+    set_resource_version(&mut object, 0);
+    if r.stored_as.is_some() {
+        object = convert(object, r, r.stored());
+    }
+    serde_json::to_vec(&object)
+        .map(Bytes::from)
+        .map_err(Status::internal)
+}
+
+fn in_version_of(r: &'static Resource, stored: Object) -> Object {
+    match r.stored_as {
+        Some(_) => convert(stored, r.stored(), r),
+        None => stored,
+    }
+}
