@@ -21,6 +21,7 @@
 pub mod codec;
 pub mod engine;
 pub mod etcd;
+pub mod http;
 pub mod names;
 pub mod object;
 pub mod resources;

@@ -359,3 +359,33 @@ fn events_of_a_watch_hold_the_object_with_its_envelope() {
     assert_eq!(event.r#type(), "ADDED");
     assert_eq!(from_protobuf(event.object.unwrap().raw(), None).unwrap(), pod);
 }
+
+/// Bodies that were recorded.
+#[test]
+fn what_kubectl_sends_is_understood() {
+    let text = include_str!("../../testdata/codec/kubectl.txt");
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    assert_eq!(lines.len(), 3 * 13);
+    for case in lines.chunks(3) {
+        let (command, body, wanted) = (case[0], case[1], case[2]);
+        let pairs = body
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| std::str::from_utf8(pair).unwrap());
+        let body: Vec<u8> = pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+        let read = decode(&body, Some(Media::Protobuf.name()), None).unwrap();
+        assert_eq!(read, object(serde_json::from_str(wanted).unwrap()), "{command}");
+        let name = type_of(
+            read["apiVersion"].as_str().unwrap(),
+            read["kind"].as_str().unwrap(),
+        );
+        let name = name.unwrap_or_else(|| panic!("{command}"));
+        assert_eq!(strict(name, &body, &read), [""; 0], "{command}");
+        check_types(name, &read).unwrap();
+        let again = to_protobuf(&read, name).unwrap();
+        assert_eq!(from_protobuf(&again, None).unwrap(), read, "{command}");
+    }
+}
