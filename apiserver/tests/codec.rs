@@ -321,3 +321,71 @@ fn json_is_that_of_k8s_openapi() {
         assert_eq!(unknown, BTreeSet::new(), "{}", message.name);
     }
 }
+
+/// Names and numbers as the source of `k8s-pb` has them: that two texts have changed places would show nowhere else.
+#[test]
+fn numbers_are_those_of_k8s_pb() {
+    let source = source_of("k8s-pb");
+    let (mut compared, mut differing) = (0, BTreeSet::new());
+    for message in Types::all().messages() {
+        let (package, name) = message.name.rsplit_once('.').unwrap();
+        let folder = package
+            .trim_start_matches("io.k8s.")
+            .replace('-', "_")
+            .replace('.', "/");
+        let text = std::fs::read_to_string(source.join("src").join(folder).join("mod.rs")).unwrap();
+        for (number, theirs) in numbers_in(&text, name) {
+            let ours = message.by_number(number).map_or("", |field| field.json);
+            let plain = |name: &str| name.replace('_', "").to_lowercase();
+            if plain(&theirs) != plain(ours) {
+                differing.insert(format!("{name} {number} {theirs} {ours}"));
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared > 1900, "{compared}");
+    let differing: Vec<&str> = differing.iter().map(String::as_str).collect();
+    assert_eq!(differing, NAMED_OTHERWISE);
+}
+
+/// Fields that have another name on the wire than in JSON, or that went away with the version of the table.
+const NAMED_OTHERWISE: &[&str] = &["PodSpec 42 workload_ref "];
+
+/// The folder of a crate that this one is built with.
+fn source_of(name: &str) -> std::path::PathBuf {
+    let metadata = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let mut packages = metadata["packages"].as_array().unwrap().iter();
+    let package = packages.find(|package| package["name"] == name).unwrap();
+    let manifest = std::path::Path::new(package["manifest_path"].as_str().unwrap());
+    manifest.parent().unwrap().to_owned()
+}
+
+/// The fields of a struct in the source that prost writes.
+fn numbers_in(text: &str, name: &str) -> Vec<(u32, String)> {
+    let Some((_, rest)) = text.split_once(&format!("\npub struct {name} {{\n")) else {
+        // Younger than that crate, or without fields.
+        return Vec::new();
+    };
+    let (body, _) = rest.split_once("\n}\n").unwrap();
+    let mut found = Vec::new();
+    let mut number = None;
+    for line in body
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("///"))
+    {
+        if let Some((_, tag)) = line.split_once("tag = \"") {
+            number = tag.split('"').next().unwrap().parse().ok();
+        } else if let Some(number) = number
+            && let Some((name, _)) = line.strip_prefix("pub ").and_then(|field| field.split_once(':'))
+        {
+            found.push((number, name.trim_start_matches("r#").to_owned()));
+        }
+    }
+    found
+}

@@ -150,6 +150,14 @@ pub fn expect_kind(object: &mut Object, api_version: &str, kind: &str) -> Result
     Ok(())
 }
 
+/// The refusal of an object in which [`strict`] found something.
+#[must_use]
+pub fn strict_refusal(type_name: &str, object: &Object, findings: &[String]) -> Status {
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    let error = format!("strict decoding error: {}", findings.join(", "));
+    cannot_be_handled(text("apiVersion"), text("kind"), type_name, &error)
+}
+
 fn message(type_name: &str) -> Option<&'static Message> {
     Types::all().message(type_name)
 }

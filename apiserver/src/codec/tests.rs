@@ -260,6 +260,15 @@ fn what_a_type_does_not_know_is_told() {
     );
     let told = strict(DEPLOYMENT, b"odd: {}\n", &object(json!({"odd": {}})));
     assert_eq!(told, ["unknown field \"odd\""]);
+    let two = [
+        "unknown field \"a\"".to_owned(),
+        "duplicate field \"b\"".to_owned(),
+    ];
+    assert_eq!(
+        strict_refusal(DEPLOYMENT, &read, &two).message,
+        "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: unknown field \"a\", \
+         duplicate field \"b\""
+    );
     let mut pruned = read;
     conform(DEPLOYMENT, &mut pruned);
     assert_eq!(
