@@ -13,7 +13,7 @@
 //! | `codec` | JSON, YAML and protobuf of objects |
 //! | `types` | the shapes of all objects: fields, numbers on the wire, how lists merge |
 //! | `etcd` | the calls of the etcd API that are needed, and their errors |
-//! | `resources`, `object`, `status` | the table of resources; an object and its metadata; what a request is refused with |
+//! | `resources`, `object`, `names`, `status` | the table of resources; an object and its metadata; what names look like; what a request is refused with |
 //!
 //! What differs from kind to kind is data: rows of the table of resources, of types, columns and defaults. No room but
 //! `rules` knows kinds by name.
@@ -24,6 +24,7 @@ pub mod etcd;
 pub mod http;
 pub mod names;
 pub mod object;
+pub mod patch;
 pub mod resources;
 pub mod rules;
 pub mod select;
