@@ -1,4 +1,8 @@
 //! Defaults and validation of whole objects, as tables.
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "values are written where they are used"
+)]
 
 use serde_json::{Value, json};
 

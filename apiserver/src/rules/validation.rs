@@ -132,14 +132,9 @@ impl Plain {
                     &format!("must be less than or equal to {most}"),
                 ));
             }
-            (Plain::OneOf(known), Some(value)) if !is_nothing(value) => {
-                if !value
-                    .as_str()
-                    .is_some_and(|text| known.iter().any(|known| known == text))
-                {
-                    let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                    causes.push(Cause::not_supported(at, value, &known));
-                }
+            (Plain::OneOf(known), Some(value)) if !is_nothing(value) && !is_one(value, known) => {
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                causes.push(Cause::not_supported(at, value, &known));
             }
             (Plain::Unique(field), Some(Value::Array(entries))) => {
                 let keys: Vec<Option<&Value>> = entries.iter().map(|entry| entry.get(field)).collect();
@@ -160,6 +155,12 @@ impl Plain {
             _ => {}
         }
     }
+}
+
+fn is_one(value: &Value, known: &[String]) -> bool {
+    value
+        .as_str()
+        .is_some_and(|text| known.iter().any(|known| known == text))
 }
 
 /// Whether a value is as good as missing.
