@@ -138,7 +138,10 @@ fn write(folders: &[PathBuf]) -> Result<usize, String> {
             let mut line = format!("{} {json} {}{of}", wire.number, wire.shape);
             for (flag, set) in [
                 ("required", tags.required),
-                ("zero", tags.zero && is_plain(&wire.of) && wire.shape.is_empty()),
+                (
+                    "zero",
+                    tags.zero && (is_plain(&wire.of) || wire.of == "bytes") && wire.shape.is_empty(),
+                ),
                 ("inline", tags.inline),
             ] {
                 if set {

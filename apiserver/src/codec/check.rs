@@ -1,11 +1,14 @@
 //! Whether what an object says fits its type, and the one form in which the API keeps it.
 
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use super::read::is_zero;
-use super::values::{canonical_quantity, floor_micro, floor_second, micro_time_text, read_time, time_text};
-use super::write::BASE64;
+use super::values::{
+    Finest, canonical_quantity, floor_micro, floor_second, micro_time_text, read_time, time_text,
+};
+use super::write::read_base64;
 use super::{DEPTH_MAX, cannot_be_handled, message};
 use crate::object::Object;
 use crate::status::Status;
@@ -48,9 +51,15 @@ fn conform_field(field: &Field, value: &mut Value) -> bool {
                 .for_each(|entry| conform_value(field.kind, entry));
         }
         (Shape::Map(_), Value::Object(entries)) => {
-            entries
-                .values_mut()
-                .for_each(|value| conform_value(field.kind, value));
+            for value in entries.values_mut() {
+                conform_value(field.kind, value);
+                // Amounts of resources are rounded, too.
+                if let (Kind::Quantity, Value::String(text)) = (field.kind, &*value)
+                    && let Some(rounded) = canonical_quantity(text, Finest::Thousandth)
+                {
+                    *value = Value::String(rounded);
+                }
+            }
         }
         (_, value) => {
             conform_value(field.kind, value);
@@ -78,13 +87,16 @@ fn conform_value(kind: Kind, value: &mut Value) {
                 .for_each(|entry| conform_value(Kind::Message(message), entry));
             return;
         }
-        (Kind::Quantity, Value::String(text)) => canonical_quantity(text),
-        (Kind::Quantity, Value::Number(number)) => canonical_quantity(&number.to_string()),
+        (Kind::Quantity, Value::String(text)) => canonical_quantity(text, Finest::Billionth),
+        (Kind::Quantity, Value::Number(number)) => canonical_quantity(&number.to_string(), Finest::Billionth),
         (Kind::Time, Value::String(text)) => read_time(text).and_then(|time| time_text(floor_second(time))),
         (Kind::MicroTime, Value::String(text)) => read_time(text).and_then(|time| {
             let (seconds, nanos) = floor_micro(time);
             micro_time_text(seconds, nanos)
         }),
+        (Kind::Bytes, Value::String(text)) if text.contains(['\n', '\r']) => {
+            read_base64(text).ok().map(|bytes| BASE64.encode(bytes))
+        }
         // Elsewhere null is the empty value.
         (Kind::Text, Value::Null) => Some(String::new()),
         _ => None,
@@ -115,7 +127,7 @@ impl Check {
                     && matches!(key.as_str(), "apiVersion" | "kind")
                     && !(value.is_string() || value.is_null()) =>
                 {
-                    let (what, name) = (what(value), message.short_name());
+                    let (what, name) = (what(value, "string"), message.short_name());
                     return Err(format!(
                         "json: cannot unmarshal {what} into Go struct field {name}.{key} of type string"
                     ));
@@ -172,13 +184,13 @@ impl Check {
             (Kind::Texts | Kind::SchemaOrTexts(_), Value::Array(entries)) => entries
                 .iter()
                 .try_for_each(|entry| self.value(parent, Kind::Text, entry)),
-            (Kind::Bytes, Value::String(text)) => match BASE64.decode(text) {
+            (Kind::Bytes, Value::String(text)) => match read_base64(text) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("illegal base64 data at input byte {}", at(&error))),
             },
             (Kind::Quantity, Value::String(_) | Value::Number(_)) => {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                canonical_quantity(&text)
+                canonical_quantity(&text, Finest::Billionth)
                     .map(|_| ())
                     .ok_or_else(|| QUANTITY.to_owned())
             }
@@ -195,21 +207,18 @@ impl Check {
     }
 
     fn wrong(&self, parent: &Message, value: &Value, go_type: &str) -> String {
-        let (what, path) = (what(value), self.path.join("."));
+        let (what, path) = (what(value, go_type), self.path.join("."));
         let parent = parent.short_name();
         format!("json: cannot unmarshal {what} into Go struct field {parent}.{path} of type {go_type}")
     }
 }
 
-/// What a value is, in Go's words.
-fn what(value: &Value) -> String {
+/// What a value is, in Go's words. Where another number is wanted, the number is shown.
+fn what(value: &Value, wanted: &str) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(_) => "bool".to_owned(),
-        // A number that is none of the wanted ones is shown, as Go does.
-        Value::Number(number) if !number.is_i64() || i32::try_from(number.as_i64().unwrap_or(0)).is_err() => {
-            format!("number {number}")
-        }
+        Value::Number(number) if wanted.starts_with("int") => format!("number {number}"),
         Value::Number(_) => "number".to_owned(),
         Value::String(_) => "string".to_owned(),
         Value::Array(_) => "array".to_owned(),

@@ -326,6 +326,10 @@ fn values_that_do_not_fit_are_told_as_go_tells_them() {
         status.message.contains("illegal base64 data at input byte"),
         "{status}"
     );
+    let mut lines = object(json!({"data": {"a": "aGVs\nbG8=\n"}}));
+    check_types("io.k8s.api.core.v1.Secret", &lines).unwrap();
+    conform("io.k8s.api.core.v1.Secret", &mut lines);
+    assert_eq!(lines["data"]["a"], "aGVsbG8=");
     let event = object(json!({"metadata": {"creationTimestamp": "now"}}));
     let status = check_types(POD, &event).unwrap_err();
     assert!(

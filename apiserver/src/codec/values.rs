@@ -38,18 +38,26 @@ pub(super) fn floor_micro(time: Timestamp) -> (i64, i32) {
     (seconds, nanos / NANOS_OF_MICRO * NANOS_OF_MICRO)
 }
 
-/// An amount in the form in which the API writes it: no fraction, the largest suffix that loses nothing. `None` if the text
-/// is no amount. What is finer than a billionth is rounded up.
-pub(super) fn canonical_quantity(text: &str) -> Option<String> {
+/// How fine an amount may be.
+#[derive(Clone, Copy)]
+pub(super) enum Finest {
+    /// Any amount.
+    Billionth = -9,
+    /// An amount in a list of resources.
+    Thousandth = -3,
+}
+
+/// An amount in the form in which the API has it: no fraction, the largest suffix that loses nothing, rounded up where it is
+/// too fine. `None` if the text is no amount. A decimal suffix without a number is 0, as Go reads it.
+pub(super) fn canonical_quantity(text: &str, finest: Finest) -> Option<String> {
     let (number, suffix) = split_suffix(text.trim());
-    let (negative, number) = match number.as_bytes().first()? {
-        b'-' => (true, &number[1..]),
-        b'+' => (false, &number[1..]),
-        _ => (false, number),
+    let (negative, number) = match number.strip_prefix('-') {
+        Some(number) => (true, number),
+        None => (false, number.strip_prefix('+').unwrap_or(number)),
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() + fraction.len() == 0 || !digits(whole) || !digits(fraction) {
+    if text.trim().is_empty() || text.len() > QUANTITY_BYTES_MAX || !digits(whole) || !digits(fraction) {
         return None;
     }
     let fraction = fraction.trim_end_matches('0');
@@ -57,10 +65,13 @@ pub(super) fn canonical_quantity(text: &str) -> Option<String> {
     let mantissa = mantissa.trim_start_matches('0');
     let scale = -i32::try_from(fraction.len()).ok()?;
     let text = match (mantissa, Suffix::read(suffix)?) {
+        ("", Suffix::Binary(_)) if number.is_empty() => return None,
         ("", _) => return Some("0".to_owned()),
-        (_, Suffix::Binary(power)) => binary(mantissa.parse().ok()?, scale, power)?,
-        (_, Suffix::Decimal(exponent)) => decimal(mantissa, scale + exponent, false)?,
-        (_, Suffix::Exponent(exponent)) => decimal(mantissa, scale.checked_add(exponent)?, true)?,
+        (_, Suffix::Binary(power)) => {
+            binary(mantissa, scale, power, finest).unwrap_or_else(|| LARGEST_QUANTITY.to_owned())
+        }
+        (_, Suffix::Decimal(exponent)) => decimal(mantissa, scale + exponent, false, finest)?,
+        (_, Suffix::Exponent(exponent)) => decimal(mantissa, scale + exponent, true, finest)?,
     };
     Some(if negative { format!("-{text}") } else { text })
 }
@@ -96,19 +107,19 @@ fn split_suffix(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// `mantissa * 10^scale * 1024^power` in powers of 1024, or in thousandths and the like where it is no whole number.
-fn binary(mantissa: u128, scale: i32, power: u32) -> Option<String> {
+/// `mantissa * 10^scale * 1024^power` in powers of 1024; in those of ten if it is small or no whole number. `None` if it is
+/// too large.
+fn binary(mantissa: &str, scale: i32, power: u32, finest: Finest) -> Option<String> {
+    let mantissa: u128 = mantissa.parse().ok()?;
     let scaled = mantissa.checked_mul(1024_u128.checked_pow(power)?)?;
     let divisor = 10_u128.checked_pow(scale.unsigned_abs())?;
-    if scaled % divisor != 0 {
-        return decimal(&scaled.to_string(), scale, false);
-    }
     let mut value = scaled / divisor;
-    if value < 1024 {
-        return Some(value.to_string());
+    if scaled % divisor != 0 || value < 1024 {
+        return decimal(&scaled.to_string(), scale, false, finest);
     }
+    i64::try_from(value).ok()?;
     let mut power = 0;
-    while value % 1024 == 0 && power + 1 < BINARY.len() {
+    while value % 1024 == 0 && power < BINARY.len() {
         value /= 1024;
         power += 1;
     }
@@ -117,25 +128,23 @@ fn binary(mantissa: u128, scale: i32, power: u32) -> Option<String> {
 }
 
 /// `mantissa * 10^scale` with a suffix for a multiple of three as the power of ten.
-fn decimal(mantissa: &str, scale: i32, as_exponent: bool) -> Option<String> {
-    let digits = mantissa.trim_end_matches('0');
-    let mut scale = scale.checked_add(i32::try_from(mantissa.len() - digits.len()).ok()?)?;
-    let mut digits = digits.to_owned();
-    if scale < FINEST {
-        // Too fine: up to the next billionth.
-        let cut = usize::try_from(FINEST - scale).ok()?;
-        let kept: u128 = digits
-            .get(..digits.len().saturating_sub(cut))?
-            .parse()
-            .unwrap_or(0);
-        return decimal(&(kept + 1).to_string(), FINEST, as_exponent);
+fn decimal(mantissa: &str, scale: i32, as_exponent: bool, finest: Finest) -> Option<String> {
+    let limit = finest as i32;
+    if scale < limit {
+        let cut = usize::try_from(limit - scale).ok()?;
+        let (kept, dropped) = mantissa.split_at(mantissa.len().saturating_sub(cut));
+        let kept: u128 = if kept.is_empty() { 0 } else { kept.parse().ok()? };
+        let up = u128::from(dropped.bytes().any(|digit| digit != b'0'));
+        return decimal(&(kept + up).to_string(), limit, as_exponent, finest);
     }
+    let digits = mantissa.trim_end_matches('0');
+    let mut scale = scale + i32::try_from(mantissa.len() - digits.len()).ok()?;
+    let mut digits = digits.to_owned();
     while scale % 3 != 0 {
         digits.push('0');
         scale -= 1;
     }
-    let largest = if as_exponent { i32::MAX } else { LARGEST };
-    while scale > largest {
+    while scale > LARGEST && !as_exponent {
         digits.push_str("000");
         scale -= 3;
     }
@@ -163,8 +172,11 @@ const DECIMAL: &[(&str, i32)] = &[
     ("E", 18),
 ];
 
-/// The power of ten of the finest amount there is.
-const FINEST: i32 = -9;
+/// What is larger in powers of 1024 is this.
+const LARGEST_QUANTITY: &str = "9223372036854775807";
+
+/// Longer texts are no amounts.
+const QUANTITY_BYTES_MAX: usize = 64;
 
 /// That of the largest suffix.
 const LARGEST: i32 = 18;
@@ -203,23 +215,43 @@ mod tests {
             ("500Mi", "500Mi"),
             ("0.5Ki", "512"),
             ("0.0005Ki", "512m"),
+            ("0.9765625Ki", "1k"),
+            ("1.0001Ki", "1024103m"),
+            ("100E", "100E"),
+            ("8Ei", "9223372036854775807"),
+            ("7Ei", "7Ei"),
+            ("-9Ei", "-9223372036854775807"),
+            ("m", "0"),
+            ("-k", "0"),
             ("1e3", "1e3"),
             ("12e2", "1200"),
             ("1E6", "1e6"),
-            ("100E", "100E"),
+            ("9E", "9E"),
             ("-250m", "-250m"),
             ("+3k", "3k"),
+            ("1n", "1m"),
+            ("999999u", "1"),
+            ("1.0001", "1001m"),
+            ("250u", "1m"),
+            ("6606238P", "6606238P"),
+        ] {
+            let read = canonical_quantity(given, Finest::Thousandth);
+            assert_eq!(read.as_deref(), Some(canonical), "{given}");
+        }
+        for (given, canonical) in [
             ("1n", "1n"),
             ("0.1n", "1n"),
             ("1.1n", "2n"),
             ("250u", "250u"),
+            ("0.5", "500m"),
         ] {
-            assert_eq!(canonical_quantity(given).as_deref(), Some(canonical), "{given}");
+            let read = canonical_quantity(given, Finest::Billionth);
+            assert_eq!(read.as_deref(), Some(canonical), "{given}");
         }
         for odd in [
-            "", "m", "-", "1x", "1 Gi", "1.2.3", "0x10", "1e", "1e99", "Gi", "1KiB",
+            "", " ", "1x", "1 Gi", "1.2.3", "0x10", "1e", "1e99", "--1", "1KiB", "Ki",
         ] {
-            assert_eq!(canonical_quantity(odd), None, "{odd}");
+            assert_eq!(canonical_quantity(odd, Finest::Billionth), None, "{odd}");
         }
     }
 
@@ -238,6 +270,16 @@ mod tests {
             micro_time_text(-1, 250_000_000).unwrap(),
             "1969-12-31T23:59:59.250000Z"
         );
+        for (given, canonical) in [
+            ("1n", "1n"),
+            ("0.1n", "1n"),
+            ("1.1n", "2n"),
+            ("250u", "250u"),
+            ("0.5", "500m"),
+        ] {
+            let read = canonical_quantity(given, Finest::Billionth);
+            assert_eq!(read.as_deref(), Some(canonical), "{given}");
+        }
         for odd in [
             "",
             "yesterday",

@@ -94,7 +94,7 @@ fn write_value(kind: Kind, number: u32, value: &Value, depth: usize, out: &mut V
     match (kind, value) {
         (Kind::Text, Value::String(text)) => write_bytes(number, text.as_bytes(), out),
         (Kind::Bytes, Value::String(text)) => {
-            let bytes = BASE64.decode(text).map_err(|_| Unfit::new("no base64"))?;
+            let bytes = read_base64(text).map_err(|_| Unfit::new("no base64"))?;
             write_bytes(number, &bytes, out);
         }
         (Kind::Bool, Value::Bool(value)) => write_varint(number, u64::from(*value), out),
@@ -196,8 +196,15 @@ fn int32(value: &Value) -> Option<i32> {
     value.as_i64().and_then(|value| i32::try_from(value).ok())
 }
 
-/// Base64 as Go reads it: with its padding, and without caring for the last bits.
-pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
+/// Base64 as Go reads it: with its padding, lines of any length, and without caring for the last bits.
+pub(super) fn read_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    if text.contains(['\n', '\r']) {
+        return BASE64.decode(text.replace(['\n', '\r'], ""));
+    }
+    BASE64.decode(text)
+}
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical)
