@@ -82,6 +82,10 @@ fn merge_field(
         target.remove(name);
         return Ok(());
     }
+    // An order to replace or delete what is not there is none to make it.
+    if given.get(DIRECTIVE).is_some() && !target.contains_key(name) {
+        return Ok(());
+    }
     let merged = match (target.remove(name), given) {
         (Some(Value::Object(was)), Value::Object(given)) if !field.is_some_and(Field::patch_replaces) => {
             Value::Object(merge_object(child_of(field), was, given)?)
@@ -152,10 +156,10 @@ fn merge_list(
         }
     }
     if replaces {
-        return Ok(plain
+        let kept = plain
             .into_iter()
-            .map(|entry| Value::Object(entry.clone()))
-            .collect());
+            .map(|entry| without_directives(&Value::Object(entry.clone())));
+        return Ok(kept.collect());
     }
     if !deleted.is_empty() {
         merged.retain(|entry| key.of(entry).is_none_or(|key| !deleted.contains(&key)));
@@ -281,13 +285,15 @@ fn retain_keys(target: &mut Object, patch: &Object) -> Result<(), Status> {
     Ok(())
 }
 
-/// A value of a patch that replaces what was there: directives say nothing in it, and nulls in objects are nothing.
-fn without_directives(value: &Value) -> Value {
+/// A value of a patch that replaces what was there: directives say nothing in it but that
+/// what they stand in is not to be made, and nulls in objects are nothing.
+pub(super) fn without_directives(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let kept = fields
-                .iter()
-                .filter(|(name, value)| !is_directive(name) && !value.is_null());
+            let is_kept = |name: &str, value: &Value| {
+                !is_directive(name) && !value.is_null() && value.get(DIRECTIVE).is_none()
+            };
+            let kept = fields.iter().filter(|(name, value)| is_kept(name, value));
             Value::Object(
                 kept.map(|(name, value)| (name.clone(), without_directives(value)))
                     .collect(),

@@ -47,7 +47,10 @@ enum Condition {
 
 static SECTIONS: LazyLock<HashMap<String, Vec<Row>>> = LazyLock::new(|| parse(include_str!("defaults.txt")));
 
-fn apply(section: &str, object: &mut Object) {
+/// The section of pods.
+pub(super) const POD: &str = "core/v1/Pod";
+
+pub(super) fn apply(section: &str, object: &mut Object) {
     for row in SECTIONS.get(section).into_iter().flatten() {
         if !row.condition.is_met(object) {
             continue;

@@ -122,6 +122,7 @@ fn main(r: &Resource, old: &Object, new: &mut Object) {
         }
         ("", "Service") => {
             services::keep_allocated(old, new);
+            services::drop_outgrown(old, new);
             services::drop_unused(new);
         }
         ("", "Pod") => {

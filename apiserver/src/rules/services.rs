@@ -198,6 +198,28 @@ pub(super) fn keep_allocated(old: &Object, new: &mut Object) {
     }
 }
 
+/// Takes from a service whose type has changed what only the old type had a use for, unless it was changed as well.
+pub(super) fn drop_outgrown(old: &Object, new: &mut Object) {
+    if !needs_node_ports(old) || needs_node_ports(new) {
+        return;
+    }
+    let had: BTreeSet<u16> = node_ports(old).collect();
+    let spec = child_mut(new, "spec");
+    for port in entries_mut(spec, "ports") {
+        let number = port.get("nodePort").and_then(Value::as_u64);
+        if number
+            .and_then(|number| u16::try_from(number).ok())
+            .is_some_and(|number| had.contains(&number))
+        {
+            port.remove("nodePort");
+        }
+    }
+    let is_reached = spec.get("externalIPs").is_some_and(|ips| ips != &json!([]));
+    if !is_reached && at(old, &["spec", "externalTrafficPolicy"]) == spec.get("externalTrafficPolicy") {
+        spec.remove("externalTrafficPolicy");
+    }
+}
+
 /// Removes what its type has no use for.
 pub(super) fn drop_unused(service: &mut Object) {
     let is_named = kind_of(service) == "ExternalName";

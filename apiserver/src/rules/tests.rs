@@ -414,3 +414,36 @@ fn services_are_allotted_what_is_free() {
     again.remove(&first);
     assert!(!again.node_ports.contains(&30000));
 }
+
+#[test]
+fn a_service_keeps_what_it_was_allotted() {
+    let r = resource("v1/services");
+    let old = object(json!({"metadata": {"name": "s"}, "spec": {
+        "type": "NodePort", "clusterIP": "10.96.0.2", "clusterIPs": ["10.96.0.2"], "ipFamilies": ["IPv4"],
+        "externalTrafficPolicy": "Cluster",
+        "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30000}],
+    }}));
+    let again = |spec: Value| {
+        let mut new = object(json!({"metadata": {"name": "s"}, "spec": spec}));
+        default(r, &mut new);
+        prepare_update(r, None, &old, &mut new);
+        assert_eq!(
+            validate(r, Some(&old), &new).len(),
+            1,
+            "only the namespace is missing: {new:?}"
+        );
+        new.remove("spec").unwrap_or_default()
+    };
+    let same = again(json!({"type": "NodePort", "ports": [{"port": 80}]}));
+    assert_eq!(same["clusterIP"], "10.96.0.2");
+    assert_eq!(same["ports"][0]["nodePort"], 30000);
+    let inner = again(json!({
+        "type": "ClusterIP", "externalTrafficPolicy": "Cluster",
+        "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30000}],
+    }));
+    assert_eq!(inner["clusterIP"], "10.96.0.2");
+    assert_eq!(inner["ports"][0].get("nodePort"), None);
+    assert_eq!(inner.get("externalTrafficPolicy"), None);
+    let named = again(json!({"type": "ExternalName", "externalName": "a.b", "clusterIP": "10.96.0.2"}));
+    assert_eq!(named.get("clusterIP"), None);
+}

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::checks::{Check, QUANTITY, field, selects, text};
 use super::computed::{entries, entries_mut};
+use super::defaults::{POD, apply as apply_defaults};
 use super::quantity;
 use super::validation::Judged;
 use crate::object::{Object, at};
@@ -116,8 +117,9 @@ fn check_selector(judged: &Judged<'_>, is_map: bool, causes: &mut Vec<Cause>) {
         return;
     };
     if selector == &json!({}) {
-        let told = "empty selector is invalid for deployment";
-        causes.push(Cause::invalid("spec.selector", selector, told));
+        let kind = text(judged.new, &["kind"]).to_lowercase();
+        let told = format!("empty selector is invalid for {kind}");
+        causes.push(Cause::invalid("spec.selector", selector, &told));
         return;
     }
     if !selects(Some(selector), is_map, labels.and_then(Value::as_object)) {
@@ -305,9 +307,16 @@ fn schedule(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
 /// Of a pod that is there only a few fields may change.
 pub(super) fn pod_update(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
     let Some(old) = judged.old else { return };
+    if old.get("spec") == judged.new.get("spec") {
+        return;
+    }
+    // What was stored without a default is no change of it.
+    let (mut old, mut new) = (old.clone(), judged.new.clone());
+    apply_defaults(POD, &mut old);
+    apply_defaults(POD, &mut new);
     let (Some(was), Some(is)) = (
         old.get("spec").and_then(Value::as_object),
-        judged.new.get("spec").and_then(Value::as_object),
+        new.get("spec").and_then(Value::as_object),
     ) else {
         return;
     };
