@@ -35,8 +35,10 @@ pub struct Watch {
     /// Told when there may be something to read.
     waker: Arc<Notify>,
     state: State,
-    /// The revision up to which the client knows everything.
+    /// The newest revision that the client was sent.
     told: i64,
+    /// The revision up to which nothing is left to be sent, while it is not read from the ring.
+    known: i64,
     next_bookmark: Instant,
 }
 
@@ -142,6 +144,7 @@ impl Engine {
             feed,
             state,
             told,
+            known: told,
         })
     }
 
@@ -227,7 +230,7 @@ impl Watch {
             return Ok(None);
         }
         self.state = State::Joining;
-        self.told = revision;
+        (self.told, self.known) = (revision, revision);
         if self.options.send_initial_events == Some(true) && self.options.bookmarks {
             return self.bookmark_at(revision, true).map(Some);
         }
@@ -237,21 +240,21 @@ impl Watch {
     /// Into the ring if it goes back far enough, else into the history.
     async fn join(&mut self) -> Result<Option<Event>, Status> {
         self.feed.ready().await?;
-        if let Ok(place) = self.feed.join(self.told) {
+        if let Ok(place) = self.feed.join(self.known) {
             self.state = State::Live(place);
             return Ok(None);
         }
         let stream = self
             .engine
             .etcd()
-            .watch(&self.place.prefix, self.told + 1)
+            .watch(&self.place.prefix, self.known + 1)
             .await?;
         // Answered as soon as all is told that there is, even if that is nothing.
         self.feed.ask_progress(&stream);
         self.state = State::History(Box::new(History {
             stream,
             pending: VecDeque::new(),
-            reached: self.told,
+            reached: self.known,
         }));
         Ok(None)
     }
@@ -261,14 +264,14 @@ impl Watch {
             return Ok(None);
         };
         while let Some(entry) = history.pending.pop_front() {
-            self.told = entry.revision;
             if self.place.holds(entry.key.as_bytes())
                 && let Some(event) = event_of(&entry, &self.options)?
             {
+                self.told = entry.revision;
                 return Ok(Some(event));
             }
         }
-        self.told = self.told.max(history.reached);
+        self.known = history.reached;
         if let Ok(place) = self.feed.join(history.reached) {
             self.state = State::Live(place);
             return Ok(None);
@@ -290,7 +293,7 @@ impl Watch {
                     history.reached = last.revision;
                 }
             }
-            Err(Failure::Compacted { oldest }) => return Err(too_old(self.told, oldest)),
+            Err(Failure::Compacted { oldest }) => return Err(too_old(self.known, oldest)),
             Err(failure) => {
                 tracing::debug!(%failure, "the history broke off");
                 tokio::time::sleep(HISTORY_PAUSE).await;

@@ -64,6 +64,11 @@ impl Failure {
             },
             Code::InvalidArgument if message.ends_with("request is too large") => Failure::TooLarge,
             Code::NotFound if message.ends_with("lease not found") => Failure::LeaseNotFound,
+            // No server said this: the connection broke.
+            _ if status.source().is_some() => Failure::Unavailable {
+                unsent: never_connected(status),
+                message,
+            },
             code => Failure::Refused { code, message },
         }
     }
