@@ -41,6 +41,10 @@ async fn an_object_lives_and_goes() {
         .await;
     assert_eq!(again.unwrap_err().message, "configmaps \"a\" already exists");
 
+    let entries = made["metadata"]["managedFields"].as_array().unwrap();
+    assert_eq!((entries.len(), entries[0]["manager"].as_str()), (1, Some("test")));
+    assert_eq!(entries[0]["operation"], "Update");
+
     let updated = set(&engine, "default", "a", "2").await.unwrap();
     assert!(revision_of(&updated.object) > revision_of(&made) && !updated.created);
     // What changes nothing writes nothing.

@@ -8,6 +8,7 @@ use super::Engine;
 use super::options::WriteOptions;
 use super::storage::{object_of, value_of};
 use crate::etcd::{Failure, Written};
+use crate::managed;
 use crate::object::{
     Object, finalizers, is_terminating, meta, metadata_mut, resource_version, set_resource_version,
 };
@@ -254,7 +255,33 @@ fn prepare(r: &'static Resource, mut object: Object, options: &WriteOptions) -> 
     if !causes.is_empty() {
         return Err(Status::invalid(r, meta(&object, "name"), causes));
     }
+    track(r, None, None, &mut object, options);
     Ok(object)
+}
+
+/// Notes who set what, unless that is done.
+fn track(
+    r: &Resource,
+    subresource: Option<Subresource>,
+    old: Option<&Object>,
+    new: &mut Object,
+    options: &WriteOptions,
+) {
+    if options.applied || options.field_manager.is_empty() {
+        return;
+    }
+    let subresource = subresource.map(Subresource::name);
+    let api_version = r.api_version();
+    let manager = &options.field_manager;
+    managed::track(
+        r.type_name,
+        &api_version,
+        old,
+        new,
+        manager,
+        subresource,
+        options.now,
+    );
 }
 
 /// The namespace of an object is that of the path.

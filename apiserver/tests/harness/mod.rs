@@ -239,7 +239,7 @@ fn program(test: &str) -> Option<PathBuf> {
             std::io::stderr(),
             "SKIPPED: {test}: needs a store: cargo build -p server"
         )
-        .unwrap();
+        .expect("stderr is open");
     }
     found
 }
