@@ -168,6 +168,12 @@ fn read_json(bytes: &[u8]) -> Result<Object, serde_json::Error> {
 
 /// YAML with the keys that JSON can have: those that are no texts become texts.
 fn read_yaml(bytes: &[u8]) -> Result<Object, String> {
+    // What clients send as YAML mostly is JSON, which is read many times faster.
+    if bytes.trim_ascii_start().first() == Some(&b'{')
+        && let Ok(object) = read_json(bytes)
+    {
+        return Ok(object);
+    }
     let value: serde_yaml_ng::Value = serde_yaml_ng::from_slice(bytes)
         .map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))?;
     match json_of_yaml(value, DEPTH_MAX)? {

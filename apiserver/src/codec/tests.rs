@@ -21,9 +21,12 @@ fn bodies_are_read_by_their_media_type() {
         (json_body.as_slice(), None),
         (json_body.as_slice(), Some("application/json; charset=utf-8")),
         (yaml.as_slice(), Some("application/yaml")),
+        (json_body.as_slice(), Some("application/yaml")),
     ] {
         assert_eq!(decode(body, media, Some(POD)).unwrap(), wanted);
     }
+    let flow = b"{apiVersion: v1, kind: Pod, spec: {1: [true, 1.5, null, x]}}";
+    assert_eq!(decode(flow, Some("application/yaml"), None).unwrap(), wanted);
     let refused = decode(b"{}", Some("text/html"), None).unwrap_err();
     assert_eq!(refused.code, 415);
     assert_eq!(
