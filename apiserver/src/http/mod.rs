@@ -1,8 +1,189 @@
-//! The Kubernetes API over HTTP.
+//! The Kubernetes API over HTTP: the router, and what happens to a request on its way to the engine.
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `request` | the path and the query |
+//! | `gates` | authentication, authorisation, admission |
+//! | `verbs`, `lists`, `watches`, `patches` | what is done |
+//! | `questions` | reviews and tokens, which are stored nowhere |
+//! | `body`, `answer` | what comes in and goes out |
 //! | `discovery`, `openapi` | what there is, in documents |
 
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::routing::{any, get};
+use http::{HeaderMap, Response, StatusCode, Uri, header};
+
+use self::request::Verb;
+use self::verbs::Work;
+use crate::engine::Engine;
+use crate::status::{Reason, Status};
+
+mod answer;
+mod body;
 pub mod discovery;
+mod evictions;
+mod gates;
+mod lists;
 pub mod openapi;
+mod patches;
+mod questions;
+mod request;
+mod verbs;
+mod watches;
+
+/// The router of an engine. It may be served by any number of connections.
+pub fn router(engine: Engine) -> Router {
+    let probes = ["/healthz", "/livez", "/readyz"];
+    let mut router = Router::new();
+    for probe in probes {
+        router = router
+            .route(probe, get(probed))
+            .route(&format!("{probe}/{{*check}}"), get(probed));
+    }
+    router
+        .route("/version", get(version))
+        .route("/version/", get(version))
+        .route("/openapi/v3", get(openapi_index))
+        .route("/openapi/v3/{*path}", get(openapi_document))
+        .route("/api", get(api))
+        .route("/api/", get(api))
+        .route("/apis", get(apis))
+        .route("/apis/", get(apis))
+        .route("/api/{*path}", any(resources))
+        .route("/apis/{*path}", any(resources))
+        .fallback(nothing)
+        .with_state(engine)
+}
+
+/// Ready means that the store can be asked.
+async fn probed(State(engine): State<Engine>) -> Response<Body> {
+    let default = match crate::resources::find("", "v1", "namespaces") {
+        Some(namespaces) => engine.get(namespaces, "", "default").await,
+        None => Err(Status::no_such_resource()),
+    };
+    match default.is_ok() {
+        true => answer::typed(StatusCode::OK, "text/plain; charset=utf-8", "ok"),
+        false => answer::typed(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain; charset=utf-8",
+            "[-]etcd failed: the store cannot be asked\nhealthz check failed",
+        ),
+    }
+}
+
+async fn version() -> Response<Body> {
+    answer::json(StatusCode::OK, discovery::version().to_string())
+}
+
+async fn api(headers: HeaderMap) -> Response<Body> {
+    documented(&discovery::root(true, accept(&headers)), &headers)
+}
+
+async fn apis(headers: HeaderMap) -> Response<Body> {
+    documented(&discovery::root(false, accept(&headers)), &headers)
+}
+
+async fn openapi_index(headers: HeaderMap) -> Response<Body> {
+    documented(&openapi::index(), &headers)
+}
+
+async fn openapi_document(uri: Uri, headers: HeaderMap) -> Response<Body> {
+    let path = uri.path().trim_start_matches("/openapi/v3/");
+    match openapi::document(path) {
+        Some(document) => documented(&document, &headers),
+        None => nothing().await,
+    }
+}
+
+fn documented(document: &discovery::Document, headers: &HeaderMap) -> Response<Body> {
+    answer::document(headers, document.content_type, &document.etag, &document.bytes)
+}
+
+fn accept(headers: &HeaderMap) -> &str {
+    let accept = headers.get(header::ACCEPT);
+    accept.and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+async fn nothing() -> Response<Body> {
+    answer::typed(
+        StatusCode::NOT_FOUND,
+        "text/plain; charset=utf-8",
+        "404 page not found\n",
+    )
+}
+
+/// Everything below a group's version.
+async fn resources(State(engine): State<Engine>, request: Request) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let parts = match path.strip_prefix("/api/") {
+        Some(rest) => Some(("", rest)),
+        None => path.strip_prefix("/apis/").and_then(|rest| rest.split_once('/')),
+    };
+    // A group alone.
+    let Some((group, rest)) = parts else {
+        let group = path.trim_start_matches("/apis/");
+        return match discovery::group(group) {
+            Some(document) => documented(&document, request.headers()),
+            None => nothing().await,
+        };
+    };
+    let (version, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    if version.is_empty() || rest.is_empty() {
+        let found = match version {
+            "" => discovery::group(group),
+            version => discovery::resources(group, version),
+        };
+        return match found {
+            Some(document) => documented(&document, request.headers()),
+            None => nothing().await,
+        };
+    }
+    if !crate::resources::groups()
+        .iter()
+        .any(|(known, _)| *known == group)
+    {
+        return nothing().await;
+    }
+    match serve(&engine, group, version, rest, request).await {
+        Ok(response) => response,
+        Err(status) => answer::refusal(&status),
+    }
+}
+
+async fn serve(
+    engine: &Engine,
+    group: &str,
+    version: &str,
+    rest: &str,
+    request: Request,
+) -> Result<Response<Body>, Status> {
+    let (parts, body) = request.into_parts();
+    let user = gates::authenticate(&parts.headers)?;
+    let asked = request::Request::parse(&parts.method, group, version, rest, parts.uri.query())?;
+    gates::authorise(&user, &asked)?;
+    let work = Work {
+        engine,
+        user: &user,
+        request: &asked,
+        headers: &parts.headers,
+    };
+    let done = work.done(body);
+    if asked.verb == Verb::Watch {
+        // What is long is its body.
+        return done.await;
+    }
+    match tokio::time::timeout(REQUEST_MAX, done).await {
+        Ok(answered) => answered,
+        Err(_) => Err(Status::new(
+            Reason::Timeout,
+            "Timeout: request did not complete within the allotted timeout",
+        )),
+    }
+}
+
+/// As long as a real server works on a request.
+const REQUEST_MAX: Duration = Duration::from_secs(60);

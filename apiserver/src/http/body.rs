@@ -1,0 +1,173 @@
+//! The body of a request.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::request::{Query, Request};
+use crate::codec;
+use crate::object::{Object, meta, metadata_mut};
+use crate::status::{Reason, Status};
+
+/// What a client has sent.
+pub(crate) struct Sent {
+    pub(crate) bytes: Bytes,
+    pub(crate) content_type: String,
+}
+
+/// What is done about fields that nobody knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+/// An object that was sent, and what its sender should be told of it.
+pub(crate) struct Decoded {
+    pub(crate) object: Object,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Sent {
+    /// Reads it all, up to [`BODY_BYTES_MAX`].
+    pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Sent, Status> {
+        let bytes = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(whole) => whole.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                return Err(Status::new(
+                    Reason::RequestEntityTooLarge,
+                    format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
+                ));
+            }
+            Err(error) => return Err(Status::bad_request(error.to_string())),
+        };
+        let content_type = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        Ok(Sent {
+            bytes,
+            content_type: content_type.to_owned(),
+        })
+    }
+
+    /// The media type without its parameters.
+    pub(crate) fn media_type(&self) -> &str {
+        let media_type = self.content_type.split(';').next();
+        media_type.unwrap_or_default().trim()
+    }
+
+    /// The object of the request's kind that it is. Its metadata are made to agree with the path.
+    pub(crate) fn object(&self, request: &Request) -> Result<Decoded, Status> {
+        let resource = request.resource;
+        let mut decoded = self.decode(resource.type_name, &request.query)?;
+        let object = &mut decoded.object;
+        expect_kind(object, &resource.api_version(), resource.kind)?;
+        let given = meta(object, "namespace").to_owned();
+        if resource.namespaced && !given.is_empty() && given != request.namespace {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        let name = meta(object, "name").to_owned();
+        if !request.name.is_empty() && !name.is_empty() && name != request.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                request.name
+            )));
+        }
+        let metadata = metadata_mut(object);
+        if resource.namespaced {
+            metadata.insert("namespace".to_owned(), request.namespace.as_str().into());
+        } else {
+            metadata.remove("namespace");
+        }
+        if !request.name.is_empty() {
+            metadata.insert("name".to_owned(), request.name.as_str().into());
+        }
+        Ok(decoded)
+    }
+
+    /// An object of a type, its fields judged as the query asks for.
+    pub(crate) fn decode(&self, type_name: &str, query: &Query) -> Result<Decoded, Status> {
+        let validation = field_validation(query)?;
+        let content_type = Some(self.content_type.as_str()).filter(|given| !given.is_empty());
+        let object = codec::decode(&self.bytes, content_type, Some(type_name))?;
+        let warnings = match validation {
+            FieldValidation::Ignore => Vec::new(),
+            _ => codec::strict(type_name, &self.bytes, &object),
+        };
+        let warnings = strictly(validation, type_name, warnings)?;
+        codec::check_types(type_name, &object)?;
+        Ok(Decoded { object, warnings })
+    }
+}
+
+/// What is wrong with an object's fields, as an error where that was asked for.
+fn strictly(
+    validation: FieldValidation,
+    type_name: &str,
+    complaints: Vec<String>,
+) -> Result<Vec<String>, Status> {
+    match validation {
+        FieldValidation::Strict if !complaints.is_empty() => {
+            // `io.k8s.api.apps.v1.Deployment`
+            let mut parts = type_name.rsplit('.');
+            let (kind, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            Err(Status::bad_request(format!(
+                "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
+                complaints.join(", ")
+            )))
+        }
+        _ => Ok(complaints),
+    }
+}
+
+/// The same of an object that was not sent as a whole but made of a patch.
+pub(crate) fn judge_patched(query: &Query, type_name: &str, object: &Object) -> Result<Vec<String>, Status> {
+    let validation = field_validation(query)?;
+    let complaints = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        _ => codec::strict(type_name, b"", object),
+    };
+    let warnings = strictly(validation, type_name, complaints)?;
+    codec::check_types(type_name, object)?;
+    Ok(warnings)
+}
+
+fn field_validation(query: &Query) -> Result<FieldValidation, Status> {
+    match query.get("fieldValidation") {
+        "Ignore" => Ok(FieldValidation::Ignore),
+        "" | "Warn" => Ok(FieldValidation::Warn),
+        "Strict" => Ok(FieldValidation::Strict),
+        other => Err(Status::bad_request(format!(
+            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+        ))),
+    }
+}
+
+/// Refuses an object of another kind; one that names none is taken for the right one.
+pub(crate) fn expect_kind(object: &mut Object, api_version: &str, kind: &str) -> Result<(), Status> {
+    for (field, expected) in [("apiVersion", api_version), ("kind", kind)] {
+        let given = object.get(field).and_then(serde_json::Value::as_str);
+        match given {
+            Some(given) if !given.is_empty() && given != expected => {
+                return Err(Status::bad_request(match field {
+                    "kind" => {
+                        format!("the object provided is unrecognized (must be of type {expected}): {given}")
+                    }
+                    _ => format!(
+                        "the API version in the data ({given}) does not match the expected API version ({expected})"
+                    ),
+                }));
+            }
+            _ => object.insert(field.to_owned(), expected.into()),
+        };
+    }
+    Ok(())
+}
+
+/// As large as a real server takes.
+const BODY_BYTES_MAX: usize = 3 << 20;
