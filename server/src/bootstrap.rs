@@ -20,6 +20,7 @@ use crate::corruption::{Checker, InitialError};
 use crate::defences::{self, Defences};
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
+use crate::kubernetes::{self, SharedRouter};
 use crate::listen::{self, ListenError, Listeners, Listening, Port};
 use crate::memory;
 use crate::metrics::HealthCounts;
@@ -131,14 +132,9 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         &leaderless_seen,
         &stopping_seen,
     );
+    let core = cores.first().cloned();
     let placement = Arc::new(Placement::start(cores).map_err(Failure::Runtime)?);
-    let serve = |listeners: Vec<(Listening, Arc<Port>)>| {
-        for (listening, port) in listeners {
-            listen::announce(&listening, &port);
-            let (placement, stopping) = (placement.clone(), stopping_seen.clone());
-            tokio::spawn(async move { placement.accept(listening, port, stopping).await });
-        }
-    };
+    let serve = |listeners| serve_all(listeners, &placement, &stopping_seen);
     serve(listeners.metrics);
     let end = tokio::select! {
         biased;
@@ -150,6 +146,15 @@ async fn start(settings: Settings) -> Result<(), Failure> {
     let end = match end {
         End::Never => {
             serve(listeners.client);
+            if let Some(core) = core.filter(|_| !listeners.kubernetes.is_empty()) {
+                let prefix = settings.kubernetes_prefix.clone();
+                let (placement, stopping) = (placement.clone(), stopping_seen.clone());
+                tokio::spawn(async move {
+                    if kubernetes::start(core, prefix).await {
+                        serve_all(listeners.kubernetes, &placement, &stopping);
+                    }
+                });
+            }
             announce_service(&store);
             tokio::select! {
                 signal = signals.next() => End::Signal(signal),
@@ -303,6 +308,19 @@ fn announce(settings: &Settings) {
     tracing::info!(fields = %serde_json::Value::Object(fields), "starting an etcd server");
 }
 
+/// Accepts connections on each of these until the process stops.
+fn serve_all(
+    listeners: Vec<(Listening, Arc<Port>)>,
+    placement: &Arc<Placement>,
+    stopping: &watch::Receiver<bool>,
+) {
+    for (listening, port) in listeners {
+        listen::announce(&listening, &port);
+        let (placement, stopping) = (placement.clone(), stopping.clone());
+        tokio::spawn(async move { placement.accept(listening, port, stopping).await });
+    }
+}
+
 /// Says who stops, before and after.
 async fn close(settings: &Settings, stop: impl Future<Output = ()>) {
     let identity = serde_json::json!({
@@ -334,6 +352,7 @@ fn cores(
     let http = Arc::new(settings.http.clone());
     let backups = Backups::new(&settings.store.data_dir, health.clone());
     let (requests, answers) = (Backlog::of_requests(), Backlog::of_answers());
+    let kubernetes = SharedRouter::default();
     shards
         .iter()
         .map(|shard| {
@@ -355,6 +374,7 @@ fn cores(
                 leaderless: leaderless.clone(),
                 audit: audit.clone(),
                 defences: defences.clone(),
+                kubernetes: kubernetes.clone(),
                 stopping: stopping.clone(),
             })
         })

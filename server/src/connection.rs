@@ -23,6 +23,7 @@ use crate::grpc;
 use crate::grpc::meter::AnswerBody;
 use crate::http;
 use crate::http2_debug;
+use crate::kubernetes;
 use crate::listen::{
     Calls, Guarded, OpenCall, Opened, PeerIdentity, Port, Remote, Socket, Versions, is_misplaced_handshake,
 };
@@ -38,6 +39,8 @@ pub(crate) enum Role {
     ClientHttp,
     /// Probes and metrics only.
     Metrics,
+    /// The Kubernetes API.
+    Kubernetes,
 }
 
 /// How a request came in.
@@ -162,12 +165,17 @@ fn dispatch(
             let answer = grpc::serve(core, request).await;
             Ok(answer.map(|body| Answer::new(AnyBody::Grpc(body), call)))
         })
+    } else if entry.role == Role::Kubernetes {
+        Either::Right(Either::Left(Box::pin(async move {
+            let answer = kubernetes::serve(&core, request).await;
+            Ok(answer.map(|body| Answer::new(AnyBody::Kubernetes(body), call)))
+        })))
     } else {
         // Boxed, so that the rare request does not make every call's future larger.
-        Either::Right(Box::pin(async move {
+        Either::Right(Either::Right(Box::pin(async move {
             let answer = http::serve(core, entry, request).await;
             Ok(answer.map(|body| Answer::new(AnyBody::Http(body), call)))
-        }))
+        })))
     }
 }
 
@@ -183,6 +191,7 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 enum AnyBody {
     Grpc(AnswerBody),
     Http(http::Body),
+    Kubernetes(axum::body::Body),
 }
 
 impl Body for AnyBody {
@@ -196,6 +205,9 @@ impl Body for AnyBody {
         match self.get_mut() {
             AnyBody::Grpc(body) => Pin::new(body).poll_frame(context),
             AnyBody::Http(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            AnyBody::Kubernetes(body) => Pin::new(body)
+                .poll_frame(context)
+                .map_err(|error| tonic::Status::from_error(error.into())),
         }
     }
 
@@ -203,6 +215,7 @@ impl Body for AnyBody {
         match self {
             AnyBody::Grpc(body) => body.is_end_stream(),
             AnyBody::Http(body) => body.is_end_stream(),
+            AnyBody::Kubernetes(body) => body.is_end_stream(),
         }
     }
 
@@ -210,6 +223,7 @@ impl Body for AnyBody {
         match self {
             AnyBody::Grpc(body) => body.size_hint(),
             AnyBody::Http(body) => body.size_hint(),
+            AnyBody::Kubernetes(body) => body.size_hint(),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::config::{ConnectionSettings, HttpSettings};
 use crate::defences::Defences;
 use crate::grpc::backlog::Backlog;
 use crate::grpc::meter::Shard;
+use crate::kubernetes::SharedRouter;
 use crate::metrics::HealthCounts;
 use crate::peer::Peers;
 
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) audit: Option<Arc<Audit>>,
     /// The bounds that all ports share.
     pub(crate) defences: Arc<Defences>,
+    /// What serves the Kubernetes API, where that is asked for.
+    pub(crate) kubernetes: SharedRouter,
     /// True once the process stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }

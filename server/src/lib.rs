@@ -14,6 +14,7 @@
 //! | `concurrency` | locks and elections over the store's handle |
 //! | `grpc` | one file per service; `status` alone knows codes and texts |
 //! | `backup` | the state as a file of etcd's own format |
+//! | `kubernetes` | the adapter `apiserver`, beside the store and alone |
 //! | `http2_debug` | the headers of requests on the standard error, for whoever looks for a broken client |
 //! | `http`, `metrics` | what probes and scrapers ask for |
 //! | `gateway` | the RPCs as JSON over HTTP |
@@ -48,6 +49,7 @@ mod gateway;
 mod grpc;
 mod http;
 mod http2_debug;
+mod kubernetes;
 mod listen;
 mod logging;
 mod memory;
@@ -68,6 +70,7 @@ pub fn run(args: &[String]) -> ExitCode {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     match args.get(1..).unwrap_or_default() {
+        [first, rest @ ..] if first == "apiserver" => kubernetes::run(rest),
         [first, rest @ ..] if first == "ctl" => ctl::run(rest, &env),
         [first, rest @ ..] if first == "debug" => offline::debug(rest),
         [first, rest @ ..] if first == "demo" => demo::run(rest),

@@ -104,6 +104,7 @@ impl Member {
             leaderless: leaderless_seen,
             audit: None,
             defences: Defences::new(4096),
+            kubernetes: Default::default(),
             stopping: stopping_seen.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

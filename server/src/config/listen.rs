@@ -37,12 +37,18 @@ impl Listener {
     }
 }
 
+/// The listener of one URL.
+pub(crate) fn listener(url: &str) -> Result<Listener, UrlError> {
+    Listener::of(&url::parse(url)?)
+}
+
 /// All URLs to listen on.
 pub(super) struct Listeners {
     pub(super) client: Vec<Listener>,
     pub(super) client_http: Vec<Listener>,
     pub(super) peer: Vec<Listener>,
     pub(super) metrics: Vec<Listener>,
+    pub(super) kubernetes: Vec<Listener>,
 }
 
 impl Listeners {
@@ -57,6 +63,7 @@ impl Listeners {
             client: of("listen-client-urls")?,
             client_http: of("listen-client-http-urls")?,
             metrics: of("listen-metrics-urls")?,
+            kubernetes: of("apiserver-listen")?,
         })
     }
 
@@ -101,7 +108,15 @@ impl Listeners {
                 "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
             ));
         }
-        if (client.is_some() || metrics.is_some()) && tls.cert_file.is_some() != tls.key_file.is_some() {
+        let kubernetes = secure(&self.kubernetes);
+        if kubernetes.is_some() && no_certificate {
+            return Err(start(
+                "client TLS key/cert (--cert-file, --key-file) or --auto-tls must be given for a secure --apiserver-listen",
+            ));
+        }
+        if (client.is_some() || metrics.is_some() || kubernetes.is_some())
+            && tls.cert_file.is_some() != tls.key_file.is_some()
+        {
             let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
             return Err(start(format!(
                 "KeyFile and CertFile must both be present[key: {}, cert: {}]",

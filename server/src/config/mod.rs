@@ -42,7 +42,7 @@ mod version;
 pub(crate) use self::auth::AuthSettings;
 pub(crate) use self::corruption::CorruptionSettings;
 #[allow(unused_imports, reason = "TLS comes with its own room")]
-pub(crate) use self::listen::{Address, Listener, TlsSettings, TlsVersion};
+pub(crate) use self::listen::{Address, Listener, TlsSettings, TlsVersion, listener};
 pub(crate) use self::log::{LogFormat, LogOutput, LogSettings, Rotation};
 pub(crate) use self::notice::Notice;
 pub(crate) use self::serving::{
@@ -64,6 +64,10 @@ pub(crate) struct Settings {
     pub(crate) listen_peer: Vec<Listener>,
     /// Where only probes and scrapers are served.
     pub(crate) listen_metrics: Vec<Listener>,
+    /// Where the Kubernetes API is served.
+    pub(crate) listen_kubernetes: Vec<Listener>,
+    /// Below which key the objects of Kubernetes are stored.
+    pub(crate) kubernetes_prefix: String,
     /// Whether ports are shared with other processes (`SO_REUSEPORT`).
     #[allow(dead_code, reason = "the sockets do not obey it yet; the start says so")]
     pub(crate) reuse_port: bool,
@@ -166,6 +170,8 @@ impl Settings {
             store,
             listen_client: listeners.client,
             listen_client_http: listeners.client_http,
+            listen_kubernetes: listeners.kubernetes,
+            kubernetes_prefix: raw.get("apiserver-prefix").to_owned(),
             listen_peer: listeners.peer,
             listen_metrics: listeners.metrics,
             reuse_port: raw.flag("socket-reuse-port"),

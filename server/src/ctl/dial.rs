@@ -67,13 +67,13 @@ pub(super) fn target(endpoint: &str, security: &Security) -> Result<String, Fail
 
 /// Makes connections through TLS.
 #[derive(Clone)]
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     connector: Connector,
     timeout: Duration,
 }
 
 impl Dialer {
-    pub(super) fn new(connector: Connector, timeout: Duration) -> Dialer {
+    pub(crate) fn new(connector: Connector, timeout: Duration) -> Dialer {
         Dialer { connector, timeout }
     }
 

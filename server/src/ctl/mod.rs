@@ -43,6 +43,8 @@ mod txn;
 mod user;
 mod watch;
 
+pub(crate) use self::dial::Dialer;
+
 /// Why a command failed, by etcdctl's exit codes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Failure {

@@ -18,6 +18,8 @@ pub(crate) struct Listeners {
     pub(crate) client: Vec<(Listening, Arc<Port>)>,
     /// For probes and scrapers: as soon as the store is open.
     pub(crate) metrics: Vec<(Listening, Arc<Port>)>,
+    /// For clients of the Kubernetes API: once there is a cluster.
+    pub(crate) kubernetes: Vec<(Listening, Arc<Port>)>,
     /// For other members: at once.
     pub(crate) peer: Vec<PeerSocket>,
     /// What dialing them takes, where TLS is wanted.
@@ -47,10 +49,12 @@ impl Listeners {
             tls.as_ref(),
         )?);
         let metrics = bind_all(&settings.listen_metrics, Role::Metrics, tls.as_ref())?;
+        let kubernetes = bind_all(&settings.listen_kubernetes, Role::Kubernetes, tls.as_ref())?;
         let (peer, connector) = members::bind(settings)?;
         Ok(Listeners {
             client,
             metrics,
+            kubernetes,
             peer,
             connector,
         })
@@ -65,6 +69,10 @@ pub(crate) fn announce(listening: &Listening, port: &Port) {
         Role::ClientHttp => "http",
         Role::Metrics => {
             tracing::info!(address = %listening, "serving metrics");
+            return;
+        }
+        Role::Kubernetes => {
+            tracing::info!(address = %listening, "serving the Kubernetes API");
             return;
         }
     };
@@ -130,6 +138,7 @@ fn server_tls(settings: &Settings) -> Result<Option<Arc<ServerTls>>, ListenError
     let listeners = || settings.listen_client.iter().chain(&settings.listen_client_http);
     let secure = listeners()
         .chain(&settings.listen_metrics)
+        .chain(&settings.listen_kubernetes)
         .any(|listener| listener.tls);
     if !secure || tls.has_no_files() {
         return Ok(None);

@@ -61,7 +61,7 @@ impl Port {
                 stream: Stream::Plain(socket),
                 entry,
                 versions: match self.role {
-                    Role::Client | Role::Metrics => Versions::Any,
+                    Role::Client | Role::Metrics | Role::Kubernetes => Versions::Any,
                     Role::ClientGrpc => Versions::Http2,
                     Role::ClientHttp => Versions::Http1,
                 },

@@ -3,7 +3,7 @@
 //! With `TAFFRAIL_TEST_SERVER` naming a real etcd they tell whether the scripts are right: it must pass all of them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::go_session::Through;
@@ -64,21 +64,26 @@ with_both_versions! {
 }
 
 fn debian(test: &str) -> Option<Programs> {
-    Some(Programs {
-        version: "3.4",
-        etcdctl: needs_etcdctl(test)?,
-        etcdutl: None,
-        patience: PATIENCE,
-    })
+    Some(etcdctl("3.4", needs_etcdctl(test)?))
 }
 
 fn newest(test: &str) -> Option<Programs> {
     Some(Programs {
-        version: "3.7",
-        etcdctl: needs_newest_etcdctl(test)?,
         etcdutl: Some(needs_etcdutl(test)?),
-        patience: PATIENCE,
+        ..etcdctl("3.7", needs_newest_etcdctl(test)?)
     })
+}
+
+fn etcdctl(version: &'static str, client: PathBuf) -> Programs {
+    Programs {
+        version,
+        client,
+        server_flag: "--endpoints",
+        bare_tables: false,
+        env: vec![("ETCDCTL_API", "3".to_owned())],
+        etcdutl: None,
+        patience: PATIENCE,
+    }
 }
 
 /// Runs scripts one after the other and panics with what went otherwise; keeps the transcript by the test's name.

@@ -1,7 +1,7 @@
-//! Runs a written session of etcdctl and compares what it prints. The form of a script:
+//! Runs a written session of a client and compares what it prints. The form of a script:
 //!
 //! ```text
-//! $ ARGS      runs etcdctl (or etcdutl, when that is the first word); below it stands what it prints: stdout as it
+//! $ ARGS      runs the client (or etcdutl, when that is the first word); below it stands what it prints: stdout as it
 //!             is (~ is an empty line), stderr behind "! " without the client's own log, and the exit code in
 //!             brackets unless it is 0. A word may stand in single quotes
 //! ? ARGS      runs it again and again until it prints what stands below
@@ -14,7 +14,7 @@
 //! # ...       is a comment
 //! ```
 //!
-//! A line behind `[3.4] ` or `[3.7] ` is there for that version only, with what stands below it if it is a step. The
+//! A line behind `[3.4] ` or the like is there for that version only, with what stands below it if it is a step. The
 //! lines of a table are shown with single spaces and short rules; output that is no text is one line, escaped.
 //! `{WORD}` stands for an id, an URL or a directory of this run, `*` for anything within a line and a line `...` for
 //! any lines.
@@ -40,7 +40,13 @@ struct Step {
 pub(crate) struct Programs {
     /// As in the scripts: the first two numbers.
     pub(crate) version: &'static str,
-    pub(crate) etcdctl: PathBuf,
+    pub(crate) client: PathBuf,
+    /// The client's flag for where the server is.
+    pub(crate) server_flag: &'static str,
+    /// It prints tables without lines: what stands between their columns does not count.
+    pub(crate) bare_tables: bool,
+    /// Variables of the client's.
+    pub(crate) env: Vec<(&'static str, String)>,
     pub(crate) etcdutl: Option<PathBuf>,
     /// The longest that one step may last.
     pub(crate) patience: Duration,
@@ -177,12 +183,13 @@ impl Session {
                 .etcdutl
                 .as_ref()
                 .expect("the script may use etcdutl");
-            return Background::start(etcdutl, &arguments[1..], input);
+            return Background::start(etcdutl, &self.programs.env, &arguments[1..], input);
         }
-        if !arguments.iter().any(|argument| argument == "--endpoints") {
-            arguments.splice(..0, ["--endpoints".to_owned(), self.words["{ENDPOINT}"].clone()]);
+        let flag = self.programs.server_flag;
+        if !arguments.iter().any(|argument| argument == flag) {
+            arguments.splice(..0, [flag.to_owned(), self.words["{ENDPOINT}"].clone()]);
         }
-        Background::start(&self.programs.etcdctl, &arguments, input)
+        Background::start(&self.programs.client, &self.programs.env, &arguments, input)
     }
 
     fn is_expected(&self, lines: &[String], step: &Step) -> bool {
@@ -213,7 +220,7 @@ impl Session {
             .chars()
             .all(|char| !char.is_control() || "\n\r\t".contains(char));
         let mut lines: Vec<String> = if is_text {
-            stdout.lines().map(shown).collect()
+            stdout.lines().map(|line| self.shown(line)).collect()
         } else {
             vec![stdout.escape_default().to_string()]
         };
@@ -224,12 +231,19 @@ impl Session {
             stderr
                 .lines()
                 .filter(|line| !line.starts_with('{'))
-                .map(|line| format!("! {}", shown(line))),
+                .map(|line| format!("! {}", self.shown(line))),
         );
         if let Some(code) = code.filter(|code| *code != 0) {
             lines.push(format!("[{code}]"));
         }
         lines
+    }
+
+    fn shown(&self, line: &str) -> String {
+        match self.programs.bare_tables && !line.is_empty() {
+            true => line.split_whitespace().collect::<Vec<_>>().join(" "),
+            false => shown(line),
+        }
     }
 
     /// Takes the ids that the server has chosen from what is printed.
@@ -366,7 +380,7 @@ fn matches(line: &str, pattern: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// A running etcdctl whose output is collected by threads.
+/// A running client whose output is collected by threads.
 struct Background {
     child: Child,
     stdout: Output,
@@ -381,15 +395,15 @@ struct Output {
 }
 
 impl Background {
-    fn start(program: &Path, arguments: &[String], input: &str) -> Background {
+    fn start(program: &Path, env: &[(&str, String)], arguments: &[String], input: &str) -> Background {
         let mut child = Command::new(program)
-            .env("ETCDCTL_API", "3")
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("etcdctl can be run");
+            .expect("the client can be run");
         let mut stdin = child.stdin.take().expect("the input is a pipe");
         stdin
             .write_all(input.as_bytes())
@@ -444,7 +458,7 @@ impl Background {
     /// Ends the process if need be; returns stdout, stderr and the exit code.
     fn finish(mut self) -> (String, String, Option<i32>) {
         if !self.ended() {
-            self.child.kill().expect("etcdctl can be killed");
+            self.child.kill().expect("the client can be killed");
         }
         let status = self.child.wait().expect("the child can be waited for");
         (self.stdout.finish(), self.stderr.finish(), status.code())

@@ -48,9 +48,11 @@ pub(crate) use raw::raw_call;
 pub(crate) use requests::*;
 pub(crate) use secured::Secured;
 pub(crate) use server::{HttpAnswer, Seat, Server, http_get, program, runs_taffrail, wait_until};
-pub(crate) use skip::{needs, needs_etcdctl, skip};
+pub(crate) use skip::{needs, needs_etcdctl, needs_old_kubectl, skip};
 pub(crate) use small_disk::SmallDisk;
-pub(crate) use tools::{go_module, needs_etcdutl, needs_go_session, needs_newest_etcdctl};
+pub(crate) use tools::{
+    go_module, needs_etcdutl, needs_go_session, needs_newest_etcdctl, needs_newest_kubectl,
+};
 pub(crate) use watch::{WatchStream, keys_of, showed};
 
 /// The longest that any single wait may last. It only turns a hang into a failure.

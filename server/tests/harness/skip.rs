@@ -23,6 +23,19 @@ pub(crate) fn needs_etcdctl(test: &str) -> Option<PathBuf> {
     found_or_skipped(test, "etcdctl 3.4", found)
 }
 
+/// Debian's kubectl: the one that `TAFFRAIL_OLD_KUBECTL` names, or the one in `PATH` if it is of version 1.20.
+pub(crate) fn needs_old_kubectl(test: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("TAFFRAIL_OLD_KUBECTL").map(PathBuf::from);
+    let found = named.or_else(|| find_program("kubectl")).filter(|path| {
+        let output = Command::new(path)
+            .args(["version", "--client", "--short"])
+            .output()
+            .expect("kubectl can be run");
+        output.stdout.starts_with(b"Client Version: v1.20.")
+    });
+    found_or_skipped(test, "kubectl 1.20", found)
+}
+
 fn found_or_skipped(test: &str, program: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     if found.is_none() {
         let required = std::env::var_os("TAFFRAIL_REQUIRE_TOOLS").is_some_and(|value| value == "1");

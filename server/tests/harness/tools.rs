@@ -22,6 +22,17 @@ pub(crate) fn needs_etcdutl(test: &str) -> Option<PathBuf> {
     Some(ETCDUTL.get_or_init(build).clone())
 }
 
+/// The newest kubectl, or nothing after a visible line saying that `test` is skipped for want of Go.
+pub(crate) fn needs_newest_kubectl(test: &str) -> Option<PathBuf> {
+    static KUBECTL: OnceLock<PathBuf> = OnceLock::new();
+    let go = needs(test, "go")?;
+    Some(
+        KUBECTL
+            .get_or_init(|| build(&go, "kubectl", ".", "kubectl"))
+            .clone(),
+    )
+}
+
 /// Our Go program that holds a session as a client, or nothing after a visible line saying that `test` is skipped.
 pub(crate) fn needs_go_session(test: &str) -> Option<PathBuf> {
     static SESSION: OnceLock<PathBuf> = OnceLock::new();
