@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{Fields, entry_key, field_key};
 use super::shape::{Parts, Type};
+use crate::object::Object;
 use crate::types::ListKind;
 
 /// How a value differs from another.
@@ -73,7 +74,10 @@ pub(super) fn compare(kind: Type, old: Option<&Value>, new: Option<&Value>) -> D
             difference.removed.own = new.is_none();
             difference.changed.own = old.is_some() && new.is_some() && old != new;
         }
-        Parts::Fields | Parts::Keys => compare_objects(kind, old, new, &mut difference),
+        Parts::Fields | Parts::Keys => {
+            let (old, new) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+            difference = compare_objects(kind, old, new);
+        }
         Parts::Entries(list) => compare_lists(kind, list, old, new, &mut difference),
     }
     let is_thing = parts != Parts::Fields || any.as_object().is_some_and(Map::is_empty);
@@ -84,11 +88,11 @@ pub(super) fn compare(kind: Type, old: Option<&Value>, new: Option<&Value>) -> D
     difference
 }
 
-fn compare_objects(kind: Type, old: Option<&Value>, new: Option<&Value>, difference: &mut Difference) {
-    let empty = Map::new();
-    let object = |value: Option<&'_ Value>| value.and_then(Value::as_object).cloned();
-    let (old, new) = (object(old), object(new));
-    let (old, new) = (old.as_ref().unwrap_or(&empty), new.as_ref().unwrap_or(&empty));
+/// How the fields of `new` differ from those of `old`.
+pub(super) fn compare_objects(kind: Type, old: Option<&Object>, new: Option<&Object>) -> Difference {
+    let mut difference = Difference::default();
+    let empty = Object::new();
+    let (old, new) = (old.unwrap_or(&empty), new.unwrap_or(&empty));
     let gone = old.keys().filter(|name| !new.contains_key(*name));
     for name in new.keys().chain(gone) {
         let (was, is) = (old.get(name), new.get(name));
@@ -96,6 +100,7 @@ fn compare_objects(kind: Type, old: Option<&Value>, new: Option<&Value>, differe
             difference.put(&field_key(name), compare(kind.field(name), was, is));
         }
     }
+    difference
 }
 
 fn compare_lists(

@@ -15,8 +15,9 @@ use serde_json::Value;
 
 use self::entries::Entry;
 use self::fields::{Fields, field_key};
-use self::merge::{Difference, compare};
+use self::merge::{Difference, compare_objects};
 use self::shape::Type;
+use crate::codec;
 use crate::object::{Object, metadata_mut};
 use crate::resources::{Resource, Subresource};
 use crate::status::{Cause, Reason, Status};
@@ -107,7 +108,7 @@ pub fn apply(
     let api_version = resource.api_version();
     let wanted = wanted(resource, applied, subresource, &api_version)?;
     let root = root(resource.type_name);
-    let wanted_value = Value::Object(wanted);
+    let wanted_value = Value::Object(wanted.clone());
     if let Some(told) = merge::twice(root, &wanted_value, "") {
         return Err(Status::bad_request(format!(
             "failed to create typed patch object: {told}"
@@ -125,7 +126,10 @@ pub fn apply(
         api_version,
         time: Some(seconds(now)),
         subresource: subresource.unwrap_or_default().to_owned(),
-        fields: held(merge::fields_of(root, &wanted_value)),
+        fields: held(merge::fields_of(
+            root,
+            &Value::Object(conformed(resource, &wanted)),
+        )),
     };
     let last = entries.iter().find(|entry| entry.is_like(&own)).cloned();
     let mut others: Vec<Entry> = entries
@@ -145,7 +149,12 @@ pub fn apply(
     let Value::Object(mut merged) = merged else {
         return Err(Status::internal("an object became something else by merging"));
     };
-    let difference = differ(resource.type_name, Some(live), &merged);
+    // One amount written in two ways is one, and what means nothing is no change.
+    let difference = differ(
+        resource.type_name,
+        Some(&conformed(resource, live)),
+        &conformed(resource, &merged),
+    );
     let mut changed = difference.added.clone();
     changed.add(&difference.changed);
     let conflicts = conflicts(&others, &changed);
@@ -201,6 +210,13 @@ fn wanted(
     Ok(wanted)
 }
 
+/// An object in the form in which a typed server has it.
+fn conformed(resource: &Resource, object: &Object) -> Object {
+    let mut conformed = object.clone();
+    codec::conform(resource.type_name, &mut conformed);
+    conformed
+}
+
 fn without_nulls(object: &Object) -> Object {
     let kept = object.iter().filter(|(_, value)| !value.is_null());
     kept.map(|(field, value)| {
@@ -230,12 +246,7 @@ fn before_first(resource: &Resource, live: &Object, api_version: &str) -> Option
 
 /// How `after` differs from `before` in what somebody can hold.
 fn differ(type_name: &str, before: Option<&Object>, after: &Object) -> Difference {
-    let (before, after) = (before.cloned().unwrap_or_default(), after.clone());
-    let difference = compare(
-        root(type_name),
-        Some(&Value::Object(before)),
-        Some(&Value::Object(after)),
-    );
+    let difference = compare_objects(root(type_name), before, Some(after));
     Difference {
         added: held(difference.added),
         changed: held(difference.changed),

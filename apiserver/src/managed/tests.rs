@@ -326,6 +326,28 @@ fn entries_of_updates_do_not_pile_up() {
     assert_eq!(held, 30, "29 keys and the map itself");
 }
 
+/// A server that knows types writes `1` for `1000m` and leaves `false` out: that is no change, and nobody's conflict.
+#[test]
+fn one_amount_is_one_however_it_is_written() {
+    let limits = |cpu: &str| {
+        let resources = json!({"limits": {"cpu": cpu}});
+        let containers = json!([{"name": "a", "resources": resources, "stdin": false}]);
+        deployment(json!({"template": {"spec": {"containers": containers}}}))
+    };
+    let mut live = put(None, limits("1000m"), "one", false).unwrap();
+    crate::codec::conform(deployments().type_name, &mut live);
+    assert_eq!(
+        live["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"],
+        "1"
+    );
+    let mut shared = put(Some(&live), limits("1000m"), "two", false).unwrap();
+    crate::codec::conform(deployments().type_name, &mut shared);
+    assert_eq!(holders(&shared).len(), 2);
+    let mut again = put(Some(&shared), limits("1000m"), "two", false).unwrap();
+    crate::codec::conform(deployments().type_name, &mut again);
+    assert_eq!(again, shared);
+}
+
 /// What somebody may want of a deployment.
 fn wanted() -> impl Strategy<Value = Value> {
     let containers = proptest::collection::btree_map(0..4_u8, (0..3_u8, 0..3_u8), 0..4);

@@ -148,7 +148,8 @@ impl Plain {
                 }
             }
             (Plain::Named(check), Some(value)) if !is_nothing(value) => {
-                for told in check(value.as_str().unwrap_or_default()) {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                for told in check(&text) {
                     causes.push(Cause::invalid(at.as_str(), value, &told));
                 }
             }

@@ -392,6 +392,7 @@ fn requirement(key: String, operator: Operator, values: BTreeSet<String>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -477,5 +478,48 @@ mod tests {
         assert!(Labels::of_map(Some(&json!({"a": "b"}))).matches(json!({"a": "b"}).as_object()));
         let odd = json!({"matchExpressions": [{"key": "a", "operator": "Like"}]});
         assert_eq!(Labels::of_selector(Some(&odd)).unwrap_err().code, 400);
+    }
+
+    fn requirements() -> impl Strategy<Value = Labels> {
+        let values = || proptest::collection::btree_set("[a-z0-9]{0,3}", 1..4);
+        let requirement = ("([a-z]{1,4}/)?[a-z]{1,3}", 0..6_u8, values(), -9..99_i64);
+        proptest::collection::vec(requirement, 0..4).prop_map(|requirements| {
+            let build = |(key, operator, values, number): (String, u8, BTreeSet<String>, i64)| {
+                let number = BTreeSet::from([number.abs().to_string()]);
+                let (operator, values) = match operator {
+                    0 => (Operator::In, values),
+                    1 => (Operator::NotIn, values),
+                    2 => (Operator::Exists, BTreeSet::new()),
+                    3 => (Operator::DoesNotExist, BTreeSet::new()),
+                    4 => (Operator::Greater, number),
+                    _ => (Operator::Less, number),
+                };
+                Requirement {
+                    key,
+                    operator,
+                    values,
+                }
+            };
+            let mut requirements: Vec<Requirement> = requirements.into_iter().map(build).collect();
+            requirements.sort_by(|one, other| one.key.cmp(&other.key));
+            Labels {
+                requirements,
+                nothing: false,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_again(labels in requirements()) {
+            prop_assert_eq!(Labels::parse(&labels.to_string()).unwrap(), labels);
+        }
+
+        #[test]
+        fn no_text_is_a_surprise(text in "[a-c!=(),<> intnoe/]{0,24}") {
+            if let Ok(labels) = Labels::parse(&text) {
+                prop_assert_eq!(Labels::parse(&labels.to_string()).unwrap(), labels);
+            }
+        }
     }
 }
