@@ -525,6 +525,17 @@ async fn events_share_a_lease_and_have_two_versions() {
     let a = store.get("/registry/events/default/a").await.unwrap();
     let b = store.get("/registry/events/default/b").await.unwrap();
     assert!(a.lease != 0 && a.lease == b.lease, "{a:?} {b:?}");
+    // A lease that is gone before its time is replaced.
+    store.revoke(a.lease).await;
+    assert_eq!(store.get("/registry/events/default/a").await, None);
+    let event = object(json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "a", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "Tested", "message": "m", "type": "Normal",
+    }));
+    engine.create(events, "default", event, &write()).await.unwrap();
+    let a = store.get("/registry/events/default/a").await.unwrap();
+    assert!(a.lease != 0 && a.lease != b.lease);
     let newer = apiserver::resources::find("events.k8s.io", "v1", "events").unwrap();
     let found = engine.get(newer, "default", "a").await.unwrap();
     assert_eq!(found.revision(), a.mod_revision);

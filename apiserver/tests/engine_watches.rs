@@ -7,6 +7,7 @@ mod harness;
 use std::time::Duration;
 
 use apiserver::engine::{Engine, EventKind, ListOptions, Settings, Watch, WatchOptions};
+use apiserver::etcd::Etcd;
 use apiserver::select::{Fields, Labels};
 use apiserver::status::Reason;
 use serde_json::json;
@@ -481,5 +482,112 @@ async fn waiting_may_be_given_up_at_any_time() {
     assert!(
         got[9..].windows(2).all(|pair| pair[0].2 + 1 == pair[1].2),
         "{got:?}"
+    );
+}
+
+/// A store that stays away: watches end, new ones are refused, and when it is back all is as before.
+#[tokio::test]
+async fn a_store_that_stays_away_ends_watches() {
+    let Some(mut store) = Store::start("a_store_that_stays_away").await else {
+        return;
+    };
+    let engine = store.engine(Settings {
+        lost_after: Duration::from_millis(300),
+        ..settings()
+    });
+    engine.bootstrap().await.unwrap();
+    let start = store.revision().await;
+    let mut ends = watch(&engine, None, from(start)).await;
+    set_or_create(&engine, "1").await;
+    expect(&mut ends, &[("ADDED", "a")]).await;
+    store.kill();
+    assert!(soon("the end", ends.next()).await.is_none());
+    let configmaps = resource("configmaps");
+    let refused = engine.watch(configmaps, None, from(start)).await.err().unwrap();
+    assert!(matches!(refused.code, 500 | 504), "{refused:?}");
+    store.revive().await;
+    let again = soon("a watch", async {
+        loop {
+            if let Ok(watch) = engine.watch(configmaps, None, from(start)).await {
+                return watch;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let mut again = again.await;
+    set_or_create(&engine, "2").await;
+    expect(&mut again, &[("ADDED", "a"), ("MODIFIED", "a")]).await;
+}
+
+async fn set_or_create(engine: &Engine, data: &str) {
+    let options = write();
+    let put = engine.update(resource("configmaps"), "default", "a", None, &options, |_| {
+        Ok(configmap("a", "x", data))
+    });
+    put.await.unwrap();
+}
+
+/// Of several members the one that answers is asked.
+#[tokio::test]
+async fn another_member_takes_over() {
+    let Some(store) = Store::start("another_member_takes_over").await else {
+        return;
+    };
+    store.ready().await;
+    let roads = [store.road().await, store.road().await];
+    let etcd = Etcd::connect(&[roads[0].endpoint(), roads[1].endpoint()]).unwrap();
+    let engine = Engine::new(etcd, settings());
+    let mut watch = watch(&engine, None, from(store.revision().await)).await;
+    set_or_create(&engine, "0").await;
+    expect(&mut watch, &[("ADDED", "a")]).await;
+    for round in 1..5 {
+        roads[round % 2].open();
+        roads[1 - round % 2].close();
+        // A write that may have been made is not repeated: whoever asked has to look.
+        let written = soon("a write", async {
+            while engine.get(resource("configmaps"), "default", "a").await.is_err() {}
+            let options = write();
+            let put = engine.update(resource("configmaps"), "default", "a", None, &options, |_| {
+                Ok(configmap("a", "x", &round.to_string()))
+            });
+            put.await
+        });
+        written.await.unwrap();
+        expect(&mut watch, &[("MODIFIED", "a")]).await;
+    }
+}
+
+/// The history is compacted by one of several servers, real ones among them.
+#[tokio::test]
+async fn history_is_compacted_in_turns() {
+    let Some(store) = Store::start("history_is_compacted_in_turns").await else {
+        return;
+    };
+    let engine = store.ready().await;
+    let start = store.revision().await;
+    let every = Duration::from_millis(40);
+    let servers = [store.engine(settings()), store.engine(settings())];
+    let compacting = servers.map(|server| tokio::spawn(async move { server.keep_compacted(every).await }));
+    let options = ListOptions {
+        resource_version: Some(start.to_string()),
+        version_match: Some("Exact".to_owned()),
+        ..ListOptions::default()
+    };
+    soon("the compaction", async {
+        let mut number = 0;
+        while engine.list(resource("configmaps"), None, &options).await.is_ok() {
+            set_or_create(&engine, &number.to_string()).await;
+            number += 1;
+        }
+    })
+    .await;
+    for task in compacting {
+        task.abort();
+    }
+    let turns = store.get("compact_rev_key").await.unwrap();
+    let compacted: i64 = std::str::from_utf8(&turns.value).unwrap().parse().unwrap();
+    assert!(
+        turns.version >= 2 && compacted >= 0 && compacted < turns.mod_revision,
+        "{turns:?}"
     );
 }

@@ -26,6 +26,7 @@ pub(super) struct Feed {
     events_max: usize,
     bytes_max: usize,
     progress_interval: Duration,
+    lost_after: Duration,
     /// Whether the store tells the truth when it is asked how far a watch is.
     tells_progress: AtomicBool,
     state: Mutex<State>,
@@ -42,6 +43,8 @@ struct State {
     rings: u64,
     /// Why the store has been out of reach for too long.
     lost: Option<Failure>,
+    /// Whether the store has opened the watch since it broke the last time.
+    opened: bool,
     /// Changes and bytes that were put in since everybody was woken.
     unheard: (usize, usize),
 }
@@ -79,6 +82,7 @@ impl Feed {
             events_max: settings.ring_events_max,
             bytes_max: settings.ring_bytes_max,
             progress_interval: settings.progress_interval,
+            lost_after: settings.lost_after,
             tells_progress: AtomicBool::new(true),
             state: Mutex::default(),
             turned: Notify::new(),
@@ -174,7 +178,6 @@ impl Feed {
         let mut failed_since: Option<Instant> = None;
         let mut pause = RETRY_MIN;
         loop {
-            let started = Instant::now();
             let Err(failure) = self.follow(etcd).await;
             if matches!(failure, Failure::Compacted { .. }) {
                 tracing::warn!(
@@ -185,12 +188,11 @@ impl Feed {
                 continue;
             }
             tracing::debug!(resource = self.r.plural, %failure, "the watch broke");
-            // What followed for a while was well until now.
-            if !self.is_lost() && started.elapsed() > RETRY_MAX {
+            if self.was_opened() {
                 (failed_since, pause) = (None, RETRY_MIN);
             }
             let since = *failed_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > LOST_AFTER {
+            if since.elapsed() > self.lost_after {
                 self.set_lost(Some(failure));
             }
             tokio::time::sleep(pause).await;
@@ -242,6 +244,7 @@ impl Feed {
                 state.ring = Some(Ring::after(head, self.events_max, self.bytes_max));
                 state.rings += 1;
             }
+            state.opened = true;
         }
         self.push(&changes);
         self.set_lost(None);
@@ -306,8 +309,8 @@ impl Feed {
         self.wake_everybody();
     }
 
-    fn is_lost(&self) -> bool {
-        self.state.lock().lost.is_some()
+    fn was_opened(&self) -> bool {
+        std::mem::take(&mut self.state.lock().opened)
     }
 
     fn set_lost(&self, lost: Option<Failure>) {
@@ -360,8 +363,6 @@ fn shared(waker: &mut Weak<Notify>) -> Arc<Notify> {
 
 /// How long a client waits for the store to open a watch.
 const READY_WAIT: Duration = Duration::from_secs(10);
-/// How long the store may be out of reach before watches end.
-const LOST_AFTER: Duration = Duration::from_secs(30);
 /// The first pause before a watch is opened again.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 /// And the longest.

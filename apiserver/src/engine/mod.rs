@@ -72,6 +72,8 @@ pub struct Settings {
     pub bookmark_interval: Duration,
     /// How often the store is asked how far a watch is.
     pub progress_interval: Duration,
+    /// How long the store may be out of reach before watches end.
+    pub lost_after: Duration,
     /// How many keys of a list are read at once.
     pub list_page_keys: i64,
     /// The address of the service `default/kubernetes`, the first of the range of services.
@@ -88,6 +90,7 @@ impl Default for Settings {
             ring_bytes_max: RING_BYTES_MAX,
             bookmark_interval: BOOKMARK_INTERVAL,
             progress_interval: PROGRESS_INTERVAL,
+            lost_after: LOST_AFTER,
             list_page_keys: LIST_PAGE_KEYS,
             service_address: "10.96.0.1".to_owned(),
             service_target_port: 6443,
@@ -136,5 +139,7 @@ const RING_BYTES_MAX: usize = 8 << 20;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// Often enough that no bookmark is older than this, and that a client which reconnects finds its revision.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// Longer than an election takes, or a restart of the store.
+const LOST_AFTER: Duration = Duration::from_secs(30);
 /// Keys of a list that are read at once.
 const LIST_PAGE_KEYS: i64 = 500;

@@ -32,7 +32,8 @@ use apiserver::resources::{Resource, find};
 use apiserver::select::{Fields, Labels};
 use apiserver::status::Status;
 use proto::etcdserverpb::kv_client::KvClient;
-use proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
+use proto::etcdserverpb::lease_client::LeaseClient;
+use proto::etcdserverpb::{CompactionRequest, LeaseRevokeRequest, PutRequest, RangeRequest};
 use proto::mvccpb::KeyValue;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -194,6 +195,12 @@ impl Store {
         };
         let answer = self.kv().range(request).await.unwrap().into_inner();
         answer.header.unwrap().revision
+    }
+
+    pub(crate) async fn revoke(&self, lease: i64) {
+        let channel = Endpoint::from_shared(self.endpoint()).unwrap().connect_lazy();
+        let request = LeaseRevokeRequest { id: lease };
+        LeaseClient::new(channel).lease_revoke(request).await.unwrap();
     }
 
     pub(crate) async fn compact(&self, revision: i64) {
