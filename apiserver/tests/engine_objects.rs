@@ -545,6 +545,87 @@ async fn events_share_a_lease_and_have_two_versions() {
     assert_eq!(found["regarding"]["name"], "p");
 }
 
+/// However many are made at the same time, by several servers: no two have the same.
+#[tokio::test]
+async fn services_have_addresses_of_their_own() {
+    let Some(store) = Store::start("services_have_addresses").await else {
+        return;
+    };
+    let engine = store.ready().await;
+    let services = resource("services");
+    let service = |name: &str, spec: Value| {
+        object(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec,
+        }))
+    };
+    let ports = json!([{"port": 80}]);
+    let makers: Vec<_> = (0..12)
+        .map(|number| {
+            let engine = if number % 2 == 0 {
+                engine.clone()
+            } else {
+                store.engine(settings())
+            };
+            let new = service(&format!("s{number}"), json!({"type": "NodePort", "ports": ports}));
+            tokio::spawn(async move { engine.create(services, "default", new, &write()).await.unwrap() })
+        })
+        .collect();
+    let mut seen = std::collections::BTreeSet::from(["10.96.0.1".to_owned()]);
+    for maker in makers {
+        let made = soon("a service", maker).await.unwrap();
+        assert!(
+            seen.insert(made["spec"]["clusterIP"].as_str().unwrap().to_owned()),
+            "{made:?}"
+        );
+        assert!(
+            seen.insert(made["spec"]["ports"][0]["nodePort"].to_string()),
+            "{made:?}"
+        );
+    }
+    let headless = service("h", json!({"clusterIP": "None", "ports": ports}));
+    let headless = engine
+        .create(services, "default", headless, &write())
+        .await
+        .unwrap();
+    assert_eq!(headless["spec"]["clusterIP"], "None");
+    let taken = service("t", json!({"clusterIP": "10.96.0.1", "ports": ports}));
+    let refused = engine
+        .create(services, "default", taken, &write())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason, Reason::Invalid);
+    let there = service("s1", json!({"ports": ports}));
+    let refused = engine
+        .create(services, "default", there, &write())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason, Reason::AlreadyExists);
+    // One that gets its address later, and keeps it.
+    let named = service(
+        "n",
+        json!({"type": "ExternalName", "externalName": "example.com"}),
+    );
+    engine.create(services, "default", named, &write()).await.unwrap();
+    let mut last = None;
+    for label in ["a", "b"] {
+        let updated = engine
+            .update(services, "default", "n", None, &write(), |old| {
+                let mut new = old.unwrap().clone();
+                new["metadata"]["labels"] = json!({"l": label});
+                new["spec"].as_object_mut().unwrap().remove("externalName");
+                new["spec"]["type"] = json!("ClusterIP");
+                new["spec"]["ports"] = ports.clone();
+                Ok(new)
+            })
+            .await
+            .unwrap();
+        let address = updated.object["spec"]["clusterIP"].as_str().unwrap().to_owned();
+        assert!(last.is_none_or(|last| last == address));
+        last = Some(address);
+    }
+    assert!(seen.insert(last.unwrap()));
+}
+
 #[tokio::test]
 async fn a_collection_is_deleted() {
     let Some(store) = Store::start("a_collection_is_deleted").await else {

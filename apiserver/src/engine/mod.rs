@@ -8,6 +8,7 @@
 //! - A watch gives every change behind its revision once and in order, or ends with 410 (see `watch.rs`).
 //! - What differs from kind to kind is asked of `rules` and of the table of resources.
 
+mod allot;
 mod compactor;
 mod delete;
 mod feed;
@@ -52,6 +53,8 @@ struct Shared {
     etcd: Etcd,
     settings: Settings,
     leases: Leases,
+    /// Held by whoever allots addresses: another would only be too late.
+    allotting: tokio::sync::Mutex<()>,
     /// What is watched, by resource.
     feeds: Mutex<BTreeMap<FeedKey, Arc<Feed>>>,
 }
@@ -107,6 +110,7 @@ impl Engine {
                 etcd,
                 settings,
                 leases: Leases::default(),
+                allotting: tokio::sync::Mutex::default(),
                 feeds: Mutex::default(),
             }),
         }

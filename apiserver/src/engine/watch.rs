@@ -183,8 +183,12 @@ impl Watch {
         }
     }
 
-    /// A bookmark of where the client is, before a watch is ended; none where it would tell nothing new.
+    /// A bookmark of where the client is, before a watch is ended; none where it would tell nothing new or is not
+    /// understood.
     pub fn bookmark(&mut self) -> Option<Event> {
+        if !self.options.bookmarks {
+            return None;
+        }
         let State::Live(place) = &mut self.state else {
             return None;
         };

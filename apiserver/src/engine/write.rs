@@ -13,7 +13,7 @@ use crate::object::{
     Object, finalizers, is_terminating, meta, metadata_mut, resource_version, set_resource_version,
 };
 use crate::resources::{Resource, Subresource};
-use crate::rules;
+use crate::rules::{self, services};
 use crate::status::{Cause, Reason, Status};
 
 /// What an update made of an object.
@@ -145,6 +145,12 @@ impl Engine {
         if options.dry_run {
             return Ok(updated(new));
         }
+        if !goes && target.subresource.is_none() && services::is_allotted(r) {
+            return match self.put_allotted(r, target.key, new, kv.mod_revision).await? {
+                Some(object) => Ok(updated(object)),
+                None => Ok(Try::Again(self.etcd().get(target.key).await?.0)),
+            };
+        }
         let written = if goes {
             self.etcd().delete(target.key, kv.mod_revision).await?
         } else {
@@ -199,6 +205,9 @@ impl Engine {
         if options.dry_run {
             let (current, _) = self.etcd().get(&key).await?;
             return Ok(current.is_none().then_some(object));
+        }
+        if services::is_allotted(r) {
+            return self.put_allotted(r, &key, object, 0).await;
         }
         let value = value_of(r, &object)?;
         let mut written = Err(Failure::LeaseNotFound);

@@ -197,6 +197,30 @@ impl Etcd {
         .await
     }
 
+    /// Writes a key if it is as it was at `expected` (0: not there), and another one that everybody writes who decides
+    /// something from all keys of a directory, if nobody did meanwhile. Nothing where one of them was not as expected, else
+    /// the revision.
+    pub(crate) async fn put_guarded(
+        &self,
+        (key, expected): (&str, i64),
+        value: Bytes,
+        (guard, guard_expected): (&str, i64),
+    ) -> Result<Option<i64>, Failure> {
+        let as_expected =
+            |key, revision| compare(key, CompareTarget::Mod, TargetUnion::ModRevision(revision));
+        let request = TxnRequest {
+            compare: vec![as_expected(key, expected), as_expected(guard, guard_expected)],
+            success: vec![
+                operation(put(key, value, 0)),
+                operation(put(guard, Bytes::new(), 0)),
+            ],
+            failure: Vec::new(),
+        };
+        let answer = self.transaction(request).await?;
+        let revision = revision_of(answer.header.as_ref());
+        Ok(answer.succeeded.then_some(revision))
+    }
+
     /// One write if the key is as it was at `expected`; else, if asked for, what it is.
     async fn swap(&self, key: &str, expected: i64, write: Operation, look: bool) -> Result<Written, Failure> {
         let compare = compare(key, CompareTarget::Mod, TargetUnion::ModRevision(expected));

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::computed::{entries, entries_mut, set_missing};
 use crate::object::{Object, at, child_mut};
+use crate::resources::Resource;
 use crate::status::Cause;
 
 /// The addresses that services get by default: 10.96.0.0/12 without the address of the network and the last one.
@@ -17,6 +18,12 @@ pub const NODE_PORTS: (u16, u16) = (30_000, 32_767);
 pub const KUBERNETES_IP: Ipv4Addr = CLUSTER_IPS.0;
 /// What stands for an address where a service is to have none.
 const NONE: &str = "None";
+
+/// Whether the objects of a resource are given addresses and ports.
+#[must_use]
+pub fn is_allotted(r: &Resource) -> bool {
+    r.group.is_empty() && r.kind == "Service"
+}
 
 /// What services have already.
 #[derive(Clone, Debug, Default)]
