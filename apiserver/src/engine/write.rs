@@ -142,6 +142,7 @@ impl Engine {
         if !goes && new == old {
             return Ok(updated(old));
         }
+        track(r, target.subresource, Some(&old), &mut new, options);
         if options.dry_run {
             return Ok(updated(new));
         }
@@ -259,12 +260,13 @@ fn prepare(r: &'static Resource, mut object: Object, options: &WriteOptions) -> 
     metadata.insert("creationTimestamp".to_owned(), rules::seconds(options.now).into());
     metadata.remove("resourceVersion");
     rules::default(r, &mut object);
+    // What the server adds from here on is nobody's.
+    track(r, None, None, &mut object, options);
     rules::prepare_create(r, &mut object);
     let causes = rules::validate(r, None, &object);
     if !causes.is_empty() {
         return Err(Status::invalid(r, meta(&object, "name"), causes));
     }
-    track(r, None, None, &mut object, options);
     Ok(object)
 }
 

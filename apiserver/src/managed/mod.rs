@@ -19,7 +19,7 @@ use self::merge::{Difference, compare_objects};
 use self::shape::Type;
 use crate::codec;
 use crate::object::{Object, metadata_mut};
-use crate::resources::{Resource, Subresource};
+use crate::resources::{RESOURCES, Resource, Subresource};
 use crate::status::{Cause, Reason, Status};
 use crate::types::Types;
 
@@ -61,7 +61,17 @@ pub fn track(
         metadata_mut(after).remove("managedFields");
         return;
     }
-    let difference = differ(type_name, before, after);
+    let mut difference = differ(type_name, before, after);
+    if operation_subresource.is_none() && has_status(type_name) {
+        // It is set through its own subresource only.
+        for fields in [
+            &mut difference.added,
+            &mut difference.changed,
+            &mut difference.removed,
+        ] {
+            fields.below.remove(&field_key("status"));
+        }
+    }
     let own = Entry {
         manager: manager.to_owned(),
         applied: false,
@@ -271,6 +281,11 @@ fn held(mut fields: Fields) -> Fields {
         }
     }
     fields
+}
+
+fn has_status(type_name: &str) -> bool {
+    let mut rows = RESOURCES.iter().filter(|row| row.type_name == type_name);
+    rows.any(|row| row.has(Subresource::Status))
 }
 
 fn root(type_name: &str) -> Type {

@@ -125,6 +125,18 @@ fn an_update_takes_what_it_changes() {
     assert_eq!(later["metadata"].get("managedFields"), None);
 }
 
+/// What is said of the status elsewhere than in its own place is not heard, so nobody holds it.
+#[test]
+fn a_status_is_nobodys_but_through_its_own_place() {
+    let name = "io.k8s.api.core.v1.Node";
+    let mut node = object(json!({"spec": {"providerID": "p"}, "status": {"phase": "x"}}));
+    track(name, "v1", None, &mut node, "kubelet", None, at(0));
+    assert_eq!(
+        holders(&node),
+        [json!(["Update", "kubelet", {"f:spec": {"f:providerID": {}}}])]
+    );
+}
+
 #[test]
 fn a_status_is_held_apart() {
     let name = "io.k8s.api.apps.v1.Deployment";

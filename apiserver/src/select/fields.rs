@@ -43,7 +43,7 @@ impl Fields {
             let value = unescape(value)
                 .map_err(|what| Status::bad_request(format!("invalid field selector: {what} in {value}")))?;
             let Some(field) = known::find(r, label) else {
-                return Err(unknown(r, text, label));
+                return Err(unknown(r, label));
             };
             terms.push(Term { field, equal, value });
         }
@@ -119,20 +119,12 @@ impl Known {
 }
 
 /// The refusal of a field that cannot be selected by.
-fn unknown(r: &Resource, text: &str, label: &str) -> Status {
-    let what = if known::has_own(r) {
+fn unknown(r: &Resource, label: &str) -> Status {
+    Status::bad_request(if known::has_own(r) {
         format!("field label not supported: {label}")
     } else {
         format!("\"{label}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
-    };
-    let group_version = match r.group {
-        "" => format!("/{}", r.version),
-        group => format!("{group}/{}", r.version),
-    };
-    Status::bad_request(format!(
-        "Unable to find \"{group_version}, Resource={}\" that match label selector \"\", field selector \"{text}\": {what}",
-        r.plural
-    ))
+    })
 }
 
 /// The pieces between commas that are not escaped.
