@@ -64,7 +64,7 @@ impl Sent {
         let resource = request.resource;
         let mut decoded = self.decode(resource.type_name, &request.query)?;
         let object = &mut decoded.object;
-        expect_kind(object, &resource.api_version(), resource.kind)?;
+        codec::expect_kind(object, &resource.api_version(), resource.kind)?;
         let given = meta(object, "namespace").to_owned();
         if resource.namespaced && !given.is_empty() && given != request.namespace {
             return Err(Status::bad_request(
@@ -92,49 +92,36 @@ impl Sent {
 
     /// An object of a type, its fields judged as the query asks for.
     pub(crate) fn decode(&self, type_name: &str, query: &Query) -> Result<Decoded, Status> {
-        let validation = field_validation(query)?;
         let content_type = Some(self.content_type.as_str()).filter(|given| !given.is_empty());
-        let object = codec::decode(&self.bytes, content_type, Some(type_name))?;
-        let warnings = match validation {
-            FieldValidation::Ignore => Vec::new(),
-            _ => codec::strict(type_name, &self.bytes, &object),
-        };
-        let warnings = strictly(validation, type_name, warnings)?;
-        codec::check_types(type_name, &object)?;
+        let mut object = codec::decode(&self.bytes, content_type, Some(type_name))?;
+        let warnings = judge(query, type_name, &self.bytes, &mut object)?;
         Ok(Decoded { object, warnings })
     }
 }
 
-/// What is wrong with an object's fields, as an error where that was asked for.
-fn strictly(
-    validation: FieldValidation,
-    type_name: &str,
-    complaints: Vec<String>,
-) -> Result<Vec<String>, Status> {
-    match validation {
-        FieldValidation::Strict if !complaints.is_empty() => {
-            // `io.k8s.api.apps.v1.Deployment`
-            let mut parts = type_name.rsplit('.');
-            let (kind, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            Err(Status::bad_request(format!(
-                "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
-                complaints.join(", ")
-            )))
-        }
-        _ => Ok(complaints),
+/// What is wrong with an object's fields, as a refusal where that was asked for. Then its values are brought into the
+/// form in which a typed server keeps them.
+fn judge(query: &Query, type_name: &str, raw: &[u8], object: &mut Object) -> Result<Vec<String>, Status> {
+    let validation = field_validation(query)?;
+    let findings = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Warn | FieldValidation::Strict => codec::strict(type_name, raw, object),
+    };
+    if validation == FieldValidation::Strict && !findings.is_empty() {
+        return Err(codec::strict_refusal(type_name, object, &findings));
     }
+    codec::check_types(type_name, object)?;
+    codec::conform(type_name, object);
+    Ok(findings)
 }
 
 /// The same of an object that was not sent as a whole but made of a patch.
-pub(crate) fn judge_patched(query: &Query, type_name: &str, object: &Object) -> Result<Vec<String>, Status> {
-    let validation = field_validation(query)?;
-    let complaints = match validation {
-        FieldValidation::Ignore => Vec::new(),
-        _ => codec::strict(type_name, b"", object),
-    };
-    let warnings = strictly(validation, type_name, complaints)?;
-    codec::check_types(type_name, object)?;
-    Ok(warnings)
+pub(crate) fn judge_patched(
+    query: &Query,
+    type_name: &str,
+    object: &mut Object,
+) -> Result<Vec<String>, Status> {
+    judge(query, type_name, b"", object)
 }
 
 fn field_validation(query: &Query) -> Result<FieldValidation, Status> {
@@ -146,27 +133,6 @@ fn field_validation(query: &Query) -> Result<FieldValidation, Status> {
             "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
         ))),
     }
-}
-
-/// Refuses an object of another kind; one that names none is taken for the right one.
-pub(crate) fn expect_kind(object: &mut Object, api_version: &str, kind: &str) -> Result<(), Status> {
-    for (field, expected) in [("apiVersion", api_version), ("kind", kind)] {
-        let given = object.get(field).and_then(serde_json::Value::as_str);
-        match given {
-            Some(given) if !given.is_empty() && given != expected => {
-                return Err(Status::bad_request(match field {
-                    "kind" => {
-                        format!("the object provided is unrecognized (must be of type {expected}): {given}")
-                    }
-                    _ => format!(
-                        "the API version in the data ({given}) does not match the expected API version ({expected})"
-                    ),
-                }));
-            }
-            _ => object.insert(field.to_owned(), expected.into()),
-        };
-    }
-    Ok(())
 }
 
 /// As large as a real server takes.

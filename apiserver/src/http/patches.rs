@@ -53,7 +53,7 @@ pub(crate) async fn patch(work: &Work<'_>, sent: Sent) -> Result<Response<Body>,
         let mut patched = match (&patch, current) {
             (Patch::Apply(applied), current) if !scaled => {
                 let mut applied = applied.clone();
-                body::expect_kind(&mut applied, &resource.api_version(), resource.kind)?;
+                codec::expect_kind(&mut applied, &resource.api_version(), resource.kind)?;
                 place(&mut applied, request)?;
                 let below = request.subresource.map(Subresource::name);
                 let manager = &options.field_manager;
@@ -68,9 +68,9 @@ pub(crate) async fn patch(work: &Work<'_>, sent: Sent) -> Result<Response<Body>,
             }
             (patch, Some(current)) => patch.of(resource.type_name, current)?,
         };
-        body::expect_kind(&mut patched, &resource.api_version(), resource.kind)?;
+        codec::expect_kind(&mut patched, &resource.api_version(), resource.kind)?;
         place(&mut patched, request)?;
-        warnings = body::judge_patched(&request.query, resource.type_name, &patched)?;
+        warnings = body::judge_patched(&request.query, resource.type_name, &mut patched)?;
         gates::admit(work.user, request, &mut patched)?;
         Ok(patched)
     };
