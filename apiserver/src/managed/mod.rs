@@ -148,17 +148,7 @@ pub fn apply(
         .cloned()
         .collect();
 
-    let mut merged = merge::merge(root, Some(&Value::Object(live.clone())), &wanted_value);
-    if let Some(last) = &last {
-        let mut kept = own.fields.clone();
-        for entry in &others {
-            kept.add(&entry.fields);
-        }
-        merge::prune(root, &mut merged, &last.fields, &kept);
-    }
-    let Value::Object(mut merged) = merged else {
-        return Err(Status::internal("an object became something else by merging"));
-    };
+    let mut merged = merged(root, live, &wanted_value, &own, last.as_ref(), &others)?;
     // One amount written in two ways is one, and what means nothing is no change.
     let difference = differ(
         resource.type_name,
@@ -185,6 +175,29 @@ pub fn apply(
     });
     entries::write(&mut merged, others);
     Ok(merged)
+}
+
+/// What there is with what is wanted, and without what `own` wanted before and nobody wants now.
+fn merged(
+    root: Type,
+    live: &Object,
+    wanted: &Value,
+    own: &Entry,
+    last: Option<&Entry>,
+    others: &[Entry],
+) -> Result<Object, Status> {
+    let mut merged = merge::merge(root, Some(&Value::Object(live.clone())), wanted);
+    if let Some(last) = last {
+        let mut kept = own.fields.clone();
+        for entry in others {
+            kept.add(&entry.fields);
+        }
+        merge::prune(root, &mut merged, &last.fields, &kept);
+    }
+    match merged {
+        Value::Object(merged) => Ok(merged),
+        _ => Err(Status::internal("an object became something else by merging")),
+    }
 }
 
 /// What is applied, without nulls and without what this place does not take.
