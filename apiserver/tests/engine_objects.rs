@@ -139,6 +139,49 @@ async fn nothing_is_lost_when_many_change_the_same() {
     assert_eq!(found.object().unwrap()["data"]["k"], "80");
 }
 
+/// Clients send nulls and empty values that mean nothing: they are not stored, and are no change.
+#[tokio::test]
+async fn what_means_nothing_is_not_stored() {
+    let Some(store) = Store::start("what_means_nothing").await else {
+        return;
+    };
+    let engine = store.ready().await;
+    let mut sent = configmap("a", "x", "1");
+    sent["metadata"]["creationTimestamp"] = Value::Null;
+    sent["metadata"]["annotations"] = Value::Null;
+    sent.insert("binaryData".to_owned(), Value::Null);
+    let made = create(&engine, "default", sent).await;
+    assert!(
+        made.get("binaryData").is_none() && made["metadata"].get("annotations").is_none(),
+        "{made:?}"
+    );
+    let before = store.revision().await;
+    let same = change(&engine, "default", "a", |new| {
+        new["metadata"]["creationTimestamp"] = Value::Null;
+        new["binaryData"] = Value::Null;
+    });
+    assert_eq!(same.await.unwrap().object, made);
+    assert_eq!(store.revision().await, before);
+    // Nothing is not the same as none: no replicas are not the one of those who say nothing.
+    let deployment = object(json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {
+            "replicas": 0, "paused": false, "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+            },
+        },
+    }));
+    let deployments = resource("deployments");
+    let made = engine
+        .create(deployments, "default", deployment, &write())
+        .await
+        .unwrap();
+    assert_eq!(made["spec"]["replicas"], 0);
+    assert!(made["spec"].get("paused").is_none(), "{made:?}");
+}
+
 #[tokio::test]
 async fn an_update_may_create() {
     let Some(store) = Store::start("an_update_may_create").await else {

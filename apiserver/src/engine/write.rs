@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Engine;
 use super::options::WriteOptions;
 use super::storage::{object_of, value_of};
+use crate::codec;
 use crate::etcd::{Failure, Written};
 use crate::managed;
 use crate::object::{
@@ -126,6 +127,7 @@ impl Engine {
         let mut new = change(Some(&old))?;
         check_same(target, &old, &mut new, kv.mod_revision)?;
         set_resource_version(&mut new, kv.mod_revision);
+        codec::conform(r.type_name, &mut new);
         rules::default(r, &mut new);
         rules::prepare_update(r, target.subresource, &old, &mut new);
         let causes = rules::validate_in(r, target.subresource, Some(&old), &new);
@@ -259,6 +261,7 @@ fn prepare(r: &'static Resource, mut object: Object, options: &WriteOptions) -> 
     metadata.insert("uid".to_owned(), Uuid::new_v4().to_string().into());
     metadata.insert("creationTimestamp".to_owned(), rules::seconds(options.now).into());
     metadata.remove("resourceVersion");
+    codec::conform(r.type_name, &mut object);
     rules::default(r, &mut object);
     // What the server adds from here on is nobody's.
     track(r, None, None, &mut object, options);
