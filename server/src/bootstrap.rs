@@ -147,10 +147,10 @@ async fn start(settings: Settings) -> Result<(), Failure> {
         End::Never => {
             serve(listeners.client);
             if let Some(core) = core.filter(|_| !listeners.kubernetes.is_empty()) {
-                let prefix = settings.kubernetes_prefix.clone();
+                let kubernetes_settings = settings.kubernetes.clone();
                 let (placement, stopping) = (placement.clone(), stopping_seen.clone());
                 tokio::spawn(async move {
-                    if kubernetes::start(core, prefix).await {
+                    if kubernetes::start(core, kubernetes_settings).await {
                         serve_all(listeners.kubernetes, &placement, &stopping);
                     }
                 });

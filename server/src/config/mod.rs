@@ -46,7 +46,8 @@ pub(crate) use self::listen::{Address, Listener, TlsSettings, TlsVersion, listen
 pub(crate) use self::log::{LogFormat, LogOutput, LogSettings, Rotation};
 pub(crate) use self::notice::Notice;
 pub(crate) use self::serving::{
-    AuditOutput, AuditScope, AuditSettings, AutoCompaction, ConnectionSettings, HttpSettings, SlowSettings,
+    AuditOutput, AuditScope, AuditSettings, AutoCompaction, ConnectionSettings, HttpSettings,
+    KubernetesSettings, SlowSettings,
 };
 pub(crate) use self::usage::log_running;
 pub(crate) use self::version::{ETCD_VERSION, GIT_SHA, STORAGE_VERSION, TAFFRAIL_VERSION};
@@ -66,8 +67,8 @@ pub(crate) struct Settings {
     pub(crate) listen_metrics: Vec<Listener>,
     /// Where the Kubernetes API is served.
     pub(crate) listen_kubernetes: Vec<Listener>,
-    /// Below which key the objects of Kubernetes are stored.
-    pub(crate) kubernetes_prefix: String,
+    /// How the objects of Kubernetes are kept.
+    pub(crate) kubernetes: KubernetesSettings,
     /// Whether ports are shared with other processes (`SO_REUSEPORT`).
     #[allow(dead_code, reason = "the sockets do not obey it yet; the start says so")]
     pub(crate) reuse_port: bool,
@@ -171,7 +172,7 @@ impl Settings {
             listen_client: listeners.client,
             listen_client_http: listeners.client_http,
             listen_kubernetes: listeners.kubernetes,
-            kubernetes_prefix: raw.get("apiserver-prefix").to_owned(),
+            kubernetes: serving::kubernetes(raw),
             listen_peer: listeners.peer,
             listen_metrics: listeners.metrics,
             reuse_port: raw.flag("socket-reuse-port"),

@@ -149,6 +149,23 @@ pub(super) fn http(raw: &Raw) -> HttpSettings {
     }
 }
 
+/// The Kubernetes API beside the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct KubernetesSettings {
+    /// What the keys of its objects begin with.
+    pub(crate) prefix: String,
+    /// How often the history is compacted; never for none.
+    pub(crate) compaction_interval: Option<Duration>,
+}
+
+pub(super) fn kubernetes(raw: &Raw) -> KubernetesSettings {
+    let interval = raw.interval("apiserver-compaction-interval");
+    KubernetesSettings {
+        prefix: raw.get("apiserver-prefix").to_owned(),
+        compaction_interval: Some(interval).filter(|interval| !interval.is_zero()),
+    }
+}
+
 pub(super) fn audit(raw: &Raw) -> AuditSettings {
     AuditSettings {
         output: match raw.get("audit-log") {

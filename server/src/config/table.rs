@@ -195,6 +195,7 @@ pub(super) const SECTIONS: &[(&str, &[Flag])] = &[
         live("listen-client-urls", "http://localhost:2379", Kind::Urls, "URLs to serve clients on: gRPC, and HTTP unless --listen-client-http-urls is given."),
         live("listen-client-http-urls", "", Kind::Urls, "URLs to serve clients on with HTTP only; --listen-client-urls then serves gRPC only."),
         live("apiserver-listen", "", Kind::Urls, "URLs to serve the Kubernetes API on, as https://127.0.0.1:6443, with the TLS of clients; not in etcd."),
+        live("apiserver-compaction-interval", "5m", Kind::Duration, "How often the Kubernetes API compacts the history, to where it was the time before; 0 never. Not in etcd."),
         live("apiserver-prefix", "/registry", Kind::Text, "Key below which the objects of the Kubernetes API are stored; not in etcd."),
         inert("max-snapshots", "5", Kind::Unsigned, "Snapshot files to keep. Deprecated in 3.6, gone in 3.8."),
         inert("max-wals", "5", Kind::Unsigned, "Log files to keep."),

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tonic::transport::Endpoint;
 
-use crate::config::{self, LogSettings, TlsSettings};
+use crate::config::{self, LogSettings, TlsSettings, duration};
 use crate::core::raised;
 use crate::ctl::Dialer;
 use crate::defences::{HEADER_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX, HTTP1_HEADER_MAX, HTTP1_HEADERS_MAX};
@@ -95,6 +95,11 @@ fn command() -> Command {
             "key below which the objects are stored",
         ))
         .arg(flag(
+            "etcd-compaction-interval",
+            "5m",
+            "how often the history is compacted, to where it was the time before; 0s never",
+        ))
+        .arg(flag(
             "etcd-cafile",
             "",
             "authorities that the store's certificates are checked against",
@@ -114,6 +119,9 @@ fn command() -> Command {
 async fn serve(matches: &ArgMatches) -> Result<(), AloneError> {
     let mut signals = Signals::catch().map_err(AloneError::Runtime)?;
     let door = Door::open(matches)?;
+    let every = duration::parse(&text(matches, "etcd-compaction-interval")).ok_or_else(|| {
+        AloneError::Flag("--etcd-compaction-interval: a duration like 5m is expected".to_owned())
+    })?;
     let settings = engine::Settings {
         prefix: text(matches, "etcd-prefix"),
         ..engine::Settings::default()
@@ -128,6 +136,9 @@ async fn serve(matches: &ArgMatches) -> Result<(), AloneError> {
         }
     }
     tracing::info!(address = %door.url, "serving the Kubernetes API");
+    if !every.is_zero() {
+        super::keep_compacted(engine.clone(), every, stopping_seen.clone());
+    }
     let served = tokio::spawn(accept(door, apiserver::http::router(engine), stopping_seen));
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tonic::body::Body;
 use tower::Service;
 
+use crate::config::KubernetesSettings;
 use crate::core::{Core, raised};
 use crate::grpc;
 
@@ -30,16 +31,19 @@ pub(crate) type SharedRouter = Arc<OnceLock<Router>>;
 
 /// Makes the adapter ready over this process's own store, and puts its router where connections find it; nothing where
 /// the process stops before. The store may have no leader yet.
-pub(crate) async fn start(core: Arc<Core>, prefix: String) -> bool {
+pub(crate) async fn start(core: Arc<Core>, settings: KubernetesSettings) -> bool {
     let engine = Engine::new(
         Etcd::over(Within(core.clone())),
         apiserver::engine::Settings {
-            prefix,
+            prefix: settings.prefix,
             ..apiserver::engine::Settings::default()
         },
     );
     if !founded(&engine, core.stopping.clone()).await {
         return false;
+    }
+    if let Some(every) = settings.compaction_interval {
+        keep_compacted(engine.clone(), every, core.stopping.clone());
     }
     // Set once, here.
     let _ = core.kubernetes.set(apiserver::http::router(engine));
@@ -60,6 +64,16 @@ pub(crate) async fn founded(engine: &Engine, mut stopping: watch::Receiver<bool>
             () = raised(&mut stopping) => return false,
         }
     }
+}
+
+/// Compacts the history now and then, until the process stops.
+fn keep_compacted(engine: Engine, every: Duration, mut stopping: watch::Receiver<bool>) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = engine.keep_compacted(every) => {}
+            () = raised(&mut stopping) => {}
+        }
+    });
 }
 
 /// Answers a request to the adapter's port.
