@@ -86,15 +86,9 @@ async fn run(test: &str, version: &'static str, client: PathBuf, script: &str) {
         etcdutl: None,
         patience: PATIENCE,
     };
-    // The old one validates by a document of OpenAPI 2, which is not served.
-    let validate = match version {
-        "1.20" => "--validate=false",
-        _ => "--validate=strict",
-    };
     let words = [
         ("ENDPOINT", kubernetes.url()),
         ("DIR", directory.display().to_string()),
-        ("VALIDATE", validate.to_owned()),
     ];
     let words = words.each_ref().map(|(name, value)| (*name, value.as_str()));
     let mut session = Session::new(&programs, &words);

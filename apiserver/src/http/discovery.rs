@@ -28,11 +28,16 @@ impl Document {
     /// A document of JSON with its tag.
     #[must_use]
     pub fn of_json(value: &Value, content_type: &'static str) -> Document {
-        let text = value.to_string();
+        Document::of_bytes(value.to_string().into_bytes(), content_type)
+    }
+
+    /// A document of any form with its tag.
+    #[must_use]
+    pub fn of_bytes(bytes: Vec<u8>, content_type: &'static str) -> Document {
         Document {
             content_type,
-            etag: format!("\"{}\"", hash(text.as_bytes())),
-            bytes: Arc::from(text.into_bytes()),
+            etag: format!("\"{}\"", hash(&bytes)),
+            bytes: Arc::from(bytes),
         }
     }
 }

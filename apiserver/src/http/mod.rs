@@ -47,6 +47,7 @@ pub fn router(engine: Engine) -> Router {
     router
         .route("/version", get(version))
         .route("/version/", get(version))
+        .route("/openapi/v2", get(openapi_v2))
         .route("/openapi/v3", get(openapi_index))
         .route("/openapi/v3/{*path}", get(openapi_document))
         .route("/api", get(api))
@@ -85,6 +86,17 @@ async fn api(headers: HeaderMap) -> Response<Body> {
 
 async fn apis(headers: HeaderMap) -> Response<Body> {
     documented(&discovery::root(false, accept(&headers)), &headers)
+}
+
+async fn openapi_v2(headers: HeaderMap) -> Response<Body> {
+    match openapi::v2(accept(&headers)) {
+        Some(document) => documented(&document, &headers),
+        None => answer::typed(
+            StatusCode::NOT_ACCEPTABLE,
+            "text/plain; charset=utf-8",
+            "406 not acceptable\n",
+        ),
+    }
 }
 
 async fn openapi_index(headers: HeaderMap) -> Response<Body> {

@@ -2,13 +2,15 @@
 //! lists merge in a patch, and what `kubectl explain` tells. Descriptions come from `k8s-openapi`, how lists merge and what
 //! is required from the table of types.
 //!
-//! Not here: OpenAPI v2. Only clients older than 1.27 ask for it, and only as protobuf
-//! (`application/com.github.proto-openapi.spec.v2@v1.0+protobuf`): one document of all groups in messages of gnostic, where
-//! a schema refers to `#/definitions/NAME`. The schemas made here would do for it; the messages (Document, Paths, PathItem,
-//! Operation, Definitions, NamedSchema, Schema, VendorExtension with YAML in an Any) are what is missing.
+//! | file | what |
+//! | --- | --- |
+//! | `paths`, `schemas` | what documents consist of |
+//! | `v2`, `gnostic` | the one document that clients older than 1.27 ask for instead, and its messages |
 
+mod gnostic;
 mod paths;
 mod schemas;
+mod v2;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -17,6 +19,8 @@ use serde_json::{Map, Value, json};
 
 use super::discovery::{Document, hash};
 use crate::resources::groups;
+
+pub use self::v2::v2;
 
 /// What stands at `/openapi/v3`: where the documents are, with hashes of their contents.
 #[must_use]
