@@ -44,11 +44,12 @@ fn conform_message(message: &'static Message, object: &mut Object) {
 /// Whether anything is left of it.
 fn conform_field(field: &Field, value: &mut Value) -> bool {
     match (field.shape, value) {
-        (_, Value::Null) => return false,
+        (_, Value::Null) => false,
         (Shape::List(_), Value::Array(entries)) => {
             entries
                 .iter_mut()
                 .for_each(|entry| conform_value(field.kind, entry));
+            field.required || !entries.is_empty()
         }
         (Shape::Map(_), Value::Object(entries)) => {
             for value in entries.values_mut() {
@@ -60,13 +61,13 @@ fn conform_field(field: &Field, value: &mut Value) -> bool {
                     *value = Value::String(rounded);
                 }
             }
+            field.required || !entries.is_empty()
         }
         (_, value) => {
             conform_value(field.kind, value);
-            return field.zero || !is_zero(field.kind, value);
+            field.zero || !is_zero(field.kind, value)
         }
     }
-    true
 }
 
 fn conform_value(kind: Kind, value: &mut Value) {

@@ -347,8 +347,9 @@ fn values_that_do_not_fit_are_told_as_go_tells_them() {
 fn objects_get_one_form() {
     let mut pod = object(json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"creationTimestamp": null, "deletionTimestamp": "2024-05-06T09:08:09.5+02:00"},
-        "spec": {"nodeName": "", "hostNetwork": false, "automountServiceAccountToken": false, "containers": [
+        "metadata": {"creationTimestamp": null, "deletionTimestamp": "2024-05-06T09:08:09.5+02:00",
+            "annotations": {}, "finalizers": []},
+        "spec": {"nodeName": "", "initContainers": [], "nodeSelector": {}, "securityContext": {}, "hostNetwork": false, "automountServiceAccountToken": false, "containers": [
             {"name": "", "resources": {"limits": {"cpu": 1.5, "memory": "1024Mi"}}}
         ]},
     }));
@@ -358,11 +359,15 @@ fn objects_get_one_form() {
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"deletionTimestamp": "2024-05-06T07:08:09Z"},
-            "spec": {"automountServiceAccountToken": false, "containers": [
+            "spec": {"automountServiceAccountToken": false, "securityContext": {}, "containers": [
                 {"name": "", "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}}
             ]},
         })
     );
+    // What must be there stays there, however empty.
+    let mut pod = object(json!({"spec": {"containers": []}}));
+    conform(POD, &mut pod);
+    assert_eq!(Value::Object(pod), json!({"spec": {"containers": []}}));
 }
 
 #[test]
