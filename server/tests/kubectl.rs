@@ -67,7 +67,13 @@ macro_rules! with_both_versions {
 }
 
 with_both_versions! {
+    changing,
+    deleting,
+    generators,
+    looking,
+    nodes,
     objects,
+    waiting,
     workloads,
 }
 
@@ -82,7 +88,10 @@ async fn run(test: &str, version: &'static str, client: PathBuf, script: &str) {
         server_flag: "--server",
         bare_tables: true,
         // What it remembers of a server, it remembers by the server's address.
-        env: vec![("HOME", home.path().display().to_string())],
+        env: vec![
+            ("HOME", home.path().display().to_string()),
+            ("KUBE_EDITOR", EDITOR.to_owned()),
+        ],
         etcdutl: None,
         patience: PATIENCE,
     };
@@ -103,3 +112,6 @@ async fn run(test: &str, version: &'static str, client: PathBuf, script: &str) {
         complaints.join("\n")
     );
 }
+
+/// What stands for an editor in `kubectl edit`.
+const EDITOR: &str = "sed -i s/1:10000/1:25000/";

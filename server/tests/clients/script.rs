@@ -4,6 +4,7 @@
 //! $ ARGS      runs the client (or etcdutl, when that is the first word); below it stands what it prints: stdout as it
 //!             is (~ is an empty line), stderr behind "! " without the client's own log, and the exit code in
 //!             brackets unless it is 0. A word may stand in single quotes
+//! = NAME ARGS runs it and keeps what it prints as {NAME}
 //! ? ARGS      runs it again and again until it prints what stands below
 //! < LINE      goes to its standard input
 //! & NAME ARGS starts it in the background
@@ -106,6 +107,13 @@ impl Session {
         let patience = self.programs.patience;
         match kind {
             "$" => self.run_to_end(rest, &step.input),
+            "=" => {
+                let (name, arguments) = rest.split_once(' ').expect("a name and arguments");
+                let printed = self.run_to_end(arguments, &step.input).join("\n");
+                assert!(!printed.is_empty(), "{arguments} prints nothing");
+                self.words.insert(format!("{{{name}}}"), printed);
+                Vec::new()
+            }
             "?" => {
                 let start = Instant::now();
                 loop {
@@ -326,7 +334,7 @@ fn parse(script: &str, version: &str) -> Vec<Step> {
 }
 
 /// What every step begins with.
-const MARKS: [&str; 6] = ["$ ", "? ", "& ", "+ ", ". ", "^ "];
+const MARKS: [&str; 7] = ["$ ", "= ", "? ", "& ", "+ ", ". ", "^ "];
 
 /// Splits the version that a line is meant for from it.
 fn version_of(line: &str) -> (Option<&str>, &str) {
