@@ -1,5 +1,7 @@
 //! Defaults that follow from other fields; `defaults.txt` says where each belongs.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::object::{Object, at, child_mut, meta, metadata_mut};
@@ -27,6 +29,7 @@ static COMPUTED: &[(&str, Computed)] = &[
     ("requests_from_limits", requests_from_limits),
     ("selector_of_template", selector_of_template),
     ("service_account", service_account),
+    ("string_data", string_data),
     ("subject_groups", subject_groups),
     ("target_ports", target_ports),
 ];
@@ -198,6 +201,17 @@ fn service_account(pod: &mut Object) {
         .to_owned();
     spec.insert("serviceAccountName".to_owned(), name.as_str().into());
     spec.insert("serviceAccount".to_owned(), name.into());
+}
+
+/// What is given as text is only a way to write `data`, which it comes before, and is itself never kept.
+fn string_data(secret: &mut Object) {
+    let Some(Value::Object(texts)) = secret.remove("stringData") else {
+        return;
+    };
+    for (name, text) in &texts {
+        let encoded = STANDARD.encode(text.as_str().unwrap_or_default());
+        child_mut(secret, "data").insert(name.clone(), encoded.into());
+    }
 }
 
 fn subject_groups(binding: &mut Object) {

@@ -138,6 +138,15 @@ fn workloads_and_services_get_their_defaults() {
     );
     let parallel = made("batch/v1/jobs", json!({"spec": {"parallelism": 3}}));
     assert_eq!(parallel["spec"].get("completions"), None);
+    let secret = made(
+        "v1/secrets",
+        json!({"data": {"a": "MQ==", "b": "Mg=="}, "stringData": {"b": "3"}}),
+    );
+    assert_eq!(
+        secret,
+        json!({"type": "Opaque", "data": {"a": "MQ==", "b": "Mw=="}})
+    );
+
     let namespace = made("v1/namespaces", json!({"metadata": {"name": "x"}}));
     assert_eq!(
         namespace["metadata"]["labels"],
