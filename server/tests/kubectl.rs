@@ -11,30 +11,6 @@ use std::path::{Path, PathBuf};
 use harness::*;
 use script::{Programs, Session};
 
-/// A server that serves the Kubernetes API beside etcd's.
-struct Kubernetes {
-    server: Server,
-    ports: Ports,
-}
-
-impl Kubernetes {
-    async fn start() -> Kubernetes {
-        let ports = Ports::reserve();
-        let mut server = Server::prepared(&[]);
-        server.add_flag(&format!("--apiserver-listen=http://127.0.0.1:{}", ports.client));
-        server.run();
-        let kubernetes = Kubernetes { server, ports };
-        wait_until("the Kubernetes API is served", || {
-            kubernetes.server.log().contains("serving the Kubernetes API")
-        });
-        kubernetes
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.client)
-    }
-}
-
 /// Makes of every script a test with each of the two versions.
 macro_rules! with_both_versions {
     ($($session:ident),* $(,)?) => {

@@ -18,6 +18,7 @@ mod crowd;
 mod etcd;
 pub(crate) mod frames;
 mod http;
+mod kubernetes;
 mod ledger;
 mod ports;
 mod proxy;
@@ -40,6 +41,7 @@ pub(crate) use cluster::{Cluster, initial_cluster};
 pub(crate) use crowd::{Crowd, Size, assert_equal_hashes};
 pub(crate) use etcd::Etcd;
 pub(crate) use http::Exchange;
+pub(crate) use kubernetes::Kubernetes;
 pub(crate) use ledger::*;
 pub(crate) use ports::Ports;
 pub(crate) use proxy::Cut;
@@ -48,7 +50,7 @@ pub(crate) use raw::raw_call;
 pub(crate) use requests::*;
 pub(crate) use secured::Secured;
 pub(crate) use server::{HttpAnswer, Seat, Server, http_get, program, runs_taffrail, wait_until};
-pub(crate) use skip::{needs, needs_etcdctl, needs_old_kubectl, skip};
+pub(crate) use skip::{needs, needs_etcdctl, needs_old_kubectl, needs_python_client, skip};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use tools::{
     go_module, needs_etcdutl, needs_go_session, needs_newest_etcdctl, needs_newest_kubectl,

@@ -36,6 +36,20 @@ pub(crate) fn needs_old_kubectl(test: &str) -> Option<PathBuf> {
     found_or_skipped(test, "kubectl 1.20", found)
 }
 
+/// A Python that has Kubernetes' client: the one that `TAFFRAIL_PYTHON` names, or the one in `PATH`.
+pub(crate) fn needs_python_client(test: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("TAFFRAIL_PYTHON").map(PathBuf::from);
+    let found = named.or_else(|| find_program("python3")).filter(|path| {
+        let output = Command::new(path)
+            .args(["-c", "import kubernetes; print(kubernetes.__version__)"])
+            .output()
+            .expect("python can be run");
+        // Older ones have other words for the same calls.
+        output.stdout.starts_with(b"37.")
+    });
+    found_or_skipped(test, "a Python with the module kubernetes 37", found)
+}
+
 fn found_or_skipped(test: &str, program: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     if found.is_none() {
         let required = std::env::var_os("TAFFRAIL_REQUIRE_TOOLS").is_some_and(|value| value == "1");
