@@ -39,7 +39,7 @@ static AS_PROTOBUF: LazyLock<Document> =
     LazyLock::new(|| Document::of_bytes(gnostic::encode(&make()), PROTOBUF));
 
 /// The document.
-pub(super) fn make() -> Value {
+fn make() -> Value {
     let mut all = Map::new();
     for (group, versions) in groups() {
         for version in versions {
@@ -56,11 +56,11 @@ pub(super) fn make() -> Value {
         "swagger": "2.0",
         "info": { "title": "Kubernetes", "version": version()["gitVersion"] },
         "paths": all,
-        "definitions": definitions(schemas::all()),
+        "definitions": definitions(&schemas::all()),
     })
 }
 
-fn definitions(schemas: BTreeMap<String, Value>) -> Map<String, Value> {
+fn definitions(schemas: &BTreeMap<String, Value>) -> Map<String, Value> {
     let schemas = schemas.iter();
     schemas
         .map(|(name, value)| (name.clone(), schema(value)))
@@ -180,7 +180,7 @@ fn moved(reference: &str) -> Value {
 }
 
 /// Where the document keeps its schemas.
-pub(super) const DEFINITIONS: &str = "#/definitions/";
+const DEFINITIONS: &str = "#/definitions/";
 
 /// The media type of the form in protobuf, by a name that media types may have.
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
