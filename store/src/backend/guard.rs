@@ -478,7 +478,7 @@ mod tests {
         let dir = folder.path();
         let backend = open_guarded(dir, &mut |_| {}).unwrap().backend;
         let mut body = vec![0; 61];
-        body[..4].copy_from_slice(&2u32.to_le_bytes());
+        body[..4].copy_from_slice(&3u32.to_le_bytes());
         let mut batch = crate::backend::WriteBatch::default();
         let (value, _) = crate::backend::record::seal(Table::Meta, &[], &body);
         batch.put(Table::Meta, &[], value);
@@ -487,7 +487,7 @@ mod tests {
         drop(backend);
         let error = open_guarded(dir, &mut |_| {}).err().unwrap();
         assert!(
-            matches!(error, BackendError::Version { found: 2, known: 1 }),
+            matches!(error, BackendError::Version { found: 3, known: 2 }),
             "{error}"
         );
         assert!(matches!(
