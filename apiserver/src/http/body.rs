@@ -93,15 +93,14 @@ impl Sent {
     /// An object of a type, its fields judged as the query asks for.
     pub(crate) fn decode(&self, type_name: &str, query: &Query) -> Result<Decoded, Status> {
         let content_type = Some(self.content_type.as_str()).filter(|given| !given.is_empty());
-        let mut object = codec::decode(&self.bytes, content_type, Some(type_name))?;
-        let warnings = judge(query, type_name, &self.bytes, &mut object)?;
+        let object = codec::decode(&self.bytes, content_type, Some(type_name))?;
+        let warnings = judge(query, type_name, &self.bytes, &object)?;
         Ok(Decoded { object, warnings })
     }
 }
 
-/// What is wrong with an object's fields, as a refusal where that was asked for. Then its values are brought into the
-/// form in which a typed server keeps them.
-fn judge(query: &Query, type_name: &str, raw: &[u8], object: &mut Object) -> Result<Vec<String>, Status> {
+/// What is wrong with an object's fields, as a refusal where that was asked for.
+fn judge(query: &Query, type_name: &str, raw: &[u8], object: &Object) -> Result<Vec<String>, Status> {
     let validation = field_validation(query)?;
     let findings = match validation {
         FieldValidation::Ignore => Vec::new(),
@@ -111,16 +110,11 @@ fn judge(query: &Query, type_name: &str, raw: &[u8], object: &mut Object) -> Res
         return Err(codec::strict_refusal(type_name, object, &findings));
     }
     codec::check_types(type_name, object)?;
-    codec::conform(type_name, object);
     Ok(findings)
 }
 
 /// The same of an object that was not sent as a whole but made of a patch.
-pub(crate) fn judge_patched(
-    query: &Query,
-    type_name: &str,
-    object: &mut Object,
-) -> Result<Vec<String>, Status> {
+pub(crate) fn judge_patched(query: &Query, type_name: &str, object: &Object) -> Result<Vec<String>, Status> {
     judge(query, type_name, b"", object)
 }
 

@@ -66,7 +66,9 @@ async fn probed(State(engine): State<Engine>) -> Response<Body> {
         Some(namespaces) => engine.get(namespaces, "", "default").await,
         None => Err(Status::no_such_resource()),
     };
-    match default.is_ok() {
+    // It may have been deleted; that is an answer too.
+    let asked = default.map_or_else(|refusal| refusal.reason == Reason::NotFound, |_| true);
+    match asked {
         true => answer::typed(StatusCode::OK, "text/plain; charset=utf-8", "ok"),
         false => answer::typed(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -70,7 +70,7 @@ pub(crate) async fn patch(work: &Work<'_>, sent: Sent) -> Result<Response<Body>,
         };
         codec::expect_kind(&mut patched, &resource.api_version(), resource.kind)?;
         place(&mut patched, request)?;
-        warnings = body::judge_patched(&request.query, resource.type_name, &mut patched)?;
+        warnings = body::judge_patched(&request.query, resource.type_name, &patched)?;
         gates::admit(work.user, request, &mut patched)?;
         Ok(patched)
     };

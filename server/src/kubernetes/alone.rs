@@ -164,7 +164,7 @@ fn store(matches: &ArgMatches) -> Result<Etcd, AloneError> {
     let servers = text(matches, "etcd-servers");
     let urls: Vec<String> = servers.split(',').map(str::to_owned).collect();
     if !urls.iter().any(|url| url.starts_with("https://")) {
-        return Etcd::connect(&urls).map_err(|error| flag(format!("{error:?}")));
+        return Etcd::connect(&urls).map_err(|error| flag(error.to_string()));
     }
     let tls = TlsSettings {
         trusted_ca_file: path(matches, "etcd-cafile"),

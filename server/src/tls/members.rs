@@ -51,19 +51,17 @@ impl Connector {
                 .with_protocol_versions(&versions)
                 .map_err(|error| TlsError::Material(error.to_string()))?;
             let signatures = Signatures::of(provider.clone());
-            let verifier: Arc<dyn ServerCertVerifier> = match (&authorities, contents.pop()) {
+            let judged = match (&authorities, contents.pop()) {
                 (Some(path), Some(content)) => {
                     let authorities = authorities::read(path, content, asked_for)?;
                     let roots = Arc::new(authorities.roots);
                     let inner = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-                    Arc::new(Servers {
-                        inner: inner.map_err(|error| TlsError::Material(error.to_string()))?,
-                        trusted: authorities.trusted,
-                        signatures,
-                    })
+                    let inner = inner.map_err(|error| TlsError::Material(error.to_string()))?;
+                    Some((inner, authorities.trusted))
                 }
-                _ => Arc::new(Anybody(signatures)),
+                _ => None,
             };
+            let verifier = Arc::new(Servers { judged, signatures });
             let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
             let mut config = match &own {
                 Some(own) => builder.with_client_cert_resolver(own.clone()),
@@ -107,11 +105,11 @@ where
     shaken.map_err(super::in_gos_words)
 }
 
-/// Takes those of the trusted authorities.
+/// Whom this side takes for the server that it dials.
 #[derive(Debug)]
 struct Servers {
-    inner: Arc<WebPkiServerVerifier>,
-    trusted: Trusted,
+    /// By these authorities; without any, every certificate is taken.
+    judged: Option<(Arc<WebPkiServerVerifier>, Trusted)>,
     signatures: Signatures,
 }
 
@@ -124,11 +122,11 @@ impl ServerCertVerifier for Servers {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.trusted.admit(end_entity, now, Purpose::Server(name))? {
-            true => Ok(ServerCertVerified::assertion()),
-            false => self
-                .inner
-                .verify_server_cert(end_entity, intermediates, name, ocsp, now),
+        match &self.judged {
+            Some((inner, trusted)) if !trusted.admit(end_entity, now, Purpose::Server(name))? => {
+                inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+            }
+            _ => Ok(ServerCertVerified::assertion()),
         }
     }
 
@@ -152,45 +150,6 @@ impl ServerCertVerifier for Servers {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.signatures.schemes()
-    }
-}
-
-/// Takes any certificate.
-#[derive(Debug)]
-struct Anybody(Signatures);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.tls12(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.tls13(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.schemes()
     }
 }
 
