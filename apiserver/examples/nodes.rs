@@ -1,5 +1,6 @@
-//! Nodes that are not there: each is registered as a kubelet would do it, and a pod that is bound to one is said to run.
-//! Nothing is started; it is what a scheduler and controllers need to be looked at without machines.
+//! Nodes that are not there: each is registered as a kubelet would do it and renews its lease, and a pod that is bound to
+//! one is said to run, or to have succeeded if it is not to run always. Nothing is started; it is what a scheduler and
+//! controllers need to be looked at without machines.
 //!
 //! ```text
 //! cargo run -p apiserver --example nodes -- http://127.0.0.1:8080 3
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -30,19 +32,44 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Registers nodes `fake-0`, `fake-1`, ... and runs what is bound to any node, for ever.
 pub(crate) async fn run(client: Client, count: usize) -> Result<(), kube::Error> {
-    for number in 0..count {
-        register(&client, &format!("fake-{number}")).await?;
+    let names: Vec<String> = (0..count).map(|number| format!("fake-{number}")).collect();
+    for name in &names {
+        register(&client, name).await?;
     }
     let pods = Api::<Pod>::all(client.clone());
     let kubelet = Arc::new(Kubelet {
-        client,
+        client: client.clone(),
         addresses: AtomicU32::new(1),
     });
-    Controller::new(pods, watcher::Config::default().fields("spec.nodeName!="))
+    let running = Controller::new(pods, watcher::Config::default().fields("spec.nodeName!="))
         .run(reconcile, retry, kubelet)
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .for_each(|_| std::future::ready(()));
+    tokio::select! {
+        () = running => {}
+        () = stay_alive(&client, &names) => {}
+    }
     Ok(())
+}
+
+/// Renews the lease of every node, for ever; a controller takes a node whose lease is old for lost.
+async fn stay_alive(client: &Client, names: &[String]) {
+    let leases = Api::<Lease>::namespaced(client.clone(), "kube-node-lease");
+    let ours = PatchParams::apply(MANAGER).force();
+    loop {
+        for name in names {
+            let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+            let lease = json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": name},
+                "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now},
+            });
+            if let Err(error) = leases.patch(name, &ours, &Patch::Apply(lease)).await {
+                eprintln!("lease of node {name}: {error}");
+            }
+        }
+        tokio::time::sleep(RENEWED_EACH).await;
+    }
 }
 
 /// Makes a node, or takes over the one of this name, and says that it is ready.
@@ -91,14 +118,22 @@ async fn reconcile(pod: Arc<Pod>, kubelet: Arc<Kubelet>) -> Result<Action, kube:
         return Ok(Action::await_change());
     }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Running" | "Succeeded" | "Failed")) {
-        return Ok(Action::await_change());
-    }
-    let number = kubelet.addresses.fetch_add(1, Ordering::Relaxed);
-    let status = json!({"status": running(&pod, number)});
+    let always = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.restart_policy.as_deref())
+        .is_none_or(|policy| policy == "Always");
+    let status = match phase {
+        Some("Succeeded" | "Failed") => return Ok(Action::await_change()),
+        Some("Running") if always => return Ok(Action::await_change()),
+        Some("Running") => json!({"phase": "Succeeded"}),
+        _ => running(&pod, kubelet.addresses.fetch_add(1, Ordering::Relaxed)),
+    };
+    let word = status["phase"].as_str().unwrap_or_default().to_lowercase();
+    let status = json!({"status": status});
     pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(status))
         .await?;
-    println!("pod {name} runs");
+    println!("pod {name}: {word}");
     Ok(Action::await_change())
 }
 
@@ -156,3 +191,6 @@ fn retry(pod: Arc<Pod>, error: &kube::Error, _: Arc<Kubelet>) -> Action {
 }
 
 const MANAGER: &str = "fake-nodes";
+
+/// As a kubelet renews its lease.
+const RENEWED_EACH: Duration = Duration::from_secs(10);
