@@ -9,6 +9,7 @@ use crate::auth::AuthArgs;
 use crate::catch_up::EmptyDisk;
 use crate::compare::Load;
 use crate::keys::digits;
+use crate::kubernetes::Measurement;
 use crate::spec::{KeySpace, Kind, Limit, Spec};
 use crate::transport::Endpoint;
 use crate::worker::STAMP_BYTES;
@@ -90,6 +91,12 @@ pub enum Command {
     Churn(ChurnArgs),
     /// Start a server without authentication, with it, and beside logins, and put the same loads on each.
     Auth(AuthArgs),
+    /// Start a server with the Kubernetes adapter, and measure that.
+    Kubernetes {
+        /// What of it.
+        #[command(subcommand)]
+        what: Measurement,
+    },
 }
 
 /// What all loads have in common.
@@ -397,7 +404,11 @@ impl Command {
                     serializable: *serializable,
                 },
             ),
-            Self::Compare(_) | Self::CatchUp(_) | Self::Churn(_) | Self::Auth(_) => return None,
+            Self::Compare(_)
+            | Self::CatchUp(_)
+            | Self::Churn(_)
+            | Self::Auth(_)
+            | Self::Kubernetes { .. } => return None,
         })
     }
 }
@@ -532,6 +543,10 @@ mod tests {
             "compare --members 0",
             "catch-up",
             "catch-up --binary x --writes 0",
+            "kubernetes",
+            "kubernetes costs --pods 0",
+            "kubernetes watchers --rate 0",
+            "kubernetes watchers --writes 5 --duration 1s",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

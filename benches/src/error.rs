@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::kubernetes::CallError;
+
 /// Why a run or a comparison could not be finished. A failed operation is not one of these: it is counted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +31,14 @@ pub enum Error {
         what: &'static str,
         /// What the server answered.
         status: Box<tonic::Status>,
+    },
+    /// A call of the Kubernetes API that prepares a measurement failed.
+    #[error("{what} failed")]
+    Call {
+        /// The step.
+        what: &'static str,
+        /// The cause.
+        source: Box<CallError>,
     },
     /// No operation ended for so long that the server is taken for dead.
     #[error("no operation ended within {waited:?}")]

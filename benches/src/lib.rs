@@ -2,7 +2,7 @@
 //!
 //! Owns the measuring: what an operation is, how its latency is taken, what the server's processor time is divided by.
 //! It must never know which server it talks to; whatever it asks is public etcd API, and both sides of a comparison get
-//! the same flags and the same load.
+//! the same flags and the same load. Only [`kubernetes`] knows: what it measures is Taffrail's adapter.
 //!
 //! - [`spec`]: one run as plain data; [`args`] makes it from the command line.
 //! - [`transport`]: gRPC over `h2`, thin, because the generator shares one core with nothing and must not be the limit.
@@ -14,6 +14,7 @@
 //! - [`churn`]: what changes of the cluster cost the writers.
 //! - [`auth`]: what authentication costs, and what logins cost the others.
 //! - [`compare`]: two servers in turns under the same loads.
+//! - [`kubernetes`]: what the Kubernetes adapter costs, and whether its watchers see everything.
 
 pub mod args;
 pub mod auth;
@@ -24,6 +25,7 @@ pub mod compare;
 mod error;
 mod interrupt;
 mod keys;
+pub mod kubernetes;
 pub mod process;
 mod progress;
 pub mod report;

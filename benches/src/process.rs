@@ -24,9 +24,21 @@ pub fn cpu_time(pid: u32) -> Result<Duration, Error> {
 /// # Errors
 /// No such process, or `/proc` is not Linux's.
 pub fn peak_rss_bytes(pid: u32) -> Result<u64, Error> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Resident memory of a process in bytes.
+///
+/// # Errors
+/// No such process, or `/proc` is not Linux's.
+pub fn rss_bytes(pid: u32) -> Result<u64, Error> {
+    status_bytes(pid, "VmRSS:")
+}
+
+fn status_bytes(pid: u32, field: &str) -> Result<u64, Error> {
     let path = proc_file(pid, "status");
     let text = read(pid, &path)?;
-    parse_status_peak(&text).ok_or(Error::ProcFormat { path })
+    parse_status(&text, field).ok_or(Error::ProcFormat { path })
 }
 
 /// The sum of a figure over processes, none without a process.
@@ -119,8 +131,8 @@ fn parse_stat_ticks(text: &str) -> Option<u64> {
     user.checked_add(system)
 }
 
-fn parse_status_peak(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn parse_status(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -144,10 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn the_peak_is_in_kib() {
+    fn memory_is_in_kib() {
         let status = "Name:\ta\nVmPeak:\t 9 kB\nVmHWM:\t   12345 kB\nVmRSS:\t 1 kB\n";
-        assert_eq!(parse_status_peak(status), Some(12345 * 1024));
-        assert_eq!(parse_status_peak("VmPeak:\t 9 kB\n"), None);
+        assert_eq!(parse_status(status, "VmHWM:"), Some(12345 * 1024));
+        assert_eq!(parse_status(status, "VmRSS:"), Some(1024));
+        assert_eq!(parse_status("VmPeak:\t 9 kB\n", "VmHWM:"), None);
     }
 
     #[test]

@@ -49,8 +49,8 @@ pub struct Report {
 /// Processor time of both sides.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
-    server: Option<Duration>,
-    generator: Duration,
+    pub(crate) server: Option<Duration>,
+    pub(crate) generator: Duration,
 }
 
 impl Usage {
@@ -169,7 +169,7 @@ pub(crate) fn align_figures(table: &mut Table) {
 }
 
 /// Processor time by operation in microseconds, none without operations.
-fn per_operation_us(cpu: Duration, operations: u64) -> Option<f64> {
+pub(crate) fn per_operation_us(cpu: Duration, operations: u64) -> Option<f64> {
     (operations > 0).then(|| cpu.as_secs_f64() * 1e6 / operations as f64)
 }
 

@@ -8,6 +8,7 @@ use benches::auth::{self, AuthArgs};
 use benches::catch_up;
 use benches::churn;
 use benches::compare::{self, Plan};
+use benches::kubernetes::{Measurement, costs, watchers};
 use benches::spec::Kind;
 use benches::{Error, run};
 use clap::{CommandFactory, Parser};
@@ -41,6 +42,12 @@ async fn execute(command: &Command) -> Result<ExitCode, Error> {
         Command::CatchUp(args) => caught_up(args).await,
         Command::Churn(args) => churned(args).await,
         Command::Auth(args) => authenticated(args).await,
+        Command::Kubernetes {
+            what: Measurement::Costs(args),
+        } => adapter_cost(args).await,
+        Command::Kubernetes {
+            what: Measurement::Watchers(args),
+        } => crowd_watched(args).await,
         loads => match loads.run() {
             Some((args, kind)) => measured(args, kind).await,
             None => Ok(ExitCode::SUCCESS),
@@ -131,6 +138,40 @@ async fn authenticated(args: &AuthArgs) -> Result<ExitCode, Error> {
         Output::Markdown => outcome.table(true).to_string(),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails where calls failed, after printing what there is.
+async fn adapter_cost(args: &costs::CostsArgs) -> Result<ExitCode, Error> {
+    let outcome = costs::run(&costs::Plan::new(args)?).await?;
+    print(&match args.output {
+        Output::Json => json(&outcome),
+        Output::Table => outcome.text(false),
+        Output::Markdown => outcome.text(true),
+    })?;
+    Ok(if outcome.errors() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Fails where a watcher did not see what it should, or the adapter held too much, after printing what there is.
+async fn crowd_watched(args: &watchers::WatchersArgs) -> Result<ExitCode, Error> {
+    let outcome = watchers::run(&watchers::Plan::new(args)?).await?;
+    print(&match args.output {
+        Output::Json => json(&outcome),
+        Output::Table => outcome.text(false),
+        Output::Markdown => outcome.text(true),
+    })?;
+    let faults = outcome.faults();
+    for fault in &faults {
+        eprintln!("load: {fault}");
+    }
+    Ok(if faults.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {

@@ -22,7 +22,7 @@ use crate::{Error, process};
 const LOG_TAIL_BYTES: usize = 2000;
 
 /// A process. Dropping it ends it by force.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
@@ -56,7 +56,7 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -73,7 +73,7 @@ impl Process {
     }
 
     /// How the process has ended, none while it runs.
-    pub(super) fn ended(&mut self) -> Result<Option<String>, Error> {
+    pub(crate) fn ended(&mut self) -> Result<Option<String>, Error> {
         let ended = self.child.try_wait().map_err(|source| Error::System {
             what: "watch the server",
             source,
@@ -81,7 +81,7 @@ impl Process {
         Ok(ended.map(describe))
     }
 
-    pub(super) fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let tail = log.len().saturating_sub(LOG_TAIL_BYTES);
         String::from_utf8_lossy(log.get(tail..).unwrap_or_default()).into_owned()

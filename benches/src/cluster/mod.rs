@@ -19,8 +19,9 @@ use tempfile::TempDir;
 
 use crate::Error;
 use crate::transport::Endpoint;
+pub(crate) use member::Process;
 pub(crate) use member::kv_hash;
-use member::{Process, answers, status};
+use member::{answers, status};
 
 /// From the start to the first linearizable read through every member.
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -220,6 +221,12 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts the program once more, as something else than a member, on the members' processor.
+    pub(crate) fn start_beside(&self, name: &str, args: &[OsString]) -> Result<Process, Error> {
+        let log = self.dir.path().join(format!("{name}.log"));
+        Process::start(&self.program.path, args, log, self.core)
+    }
+
     /// An error when the process of the member has ended.
     pub(crate) fn check_running(&mut self, seat: usize) -> Result<(), Error> {
         let ended = match &mut self.processes[seat] {
@@ -317,19 +324,24 @@ fn arguments(seats: &[Seat], own: usize, data_dir: &OsStr, state: ClusterState) 
     .to_vec()
 }
 
-/// Names, and ports that were free together a moment ago.
-fn seats(size: usize) -> Result<Vec<Seat>, Error> {
+/// Ports that were free together a moment ago.
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
     let bind = || TcpListener::bind(("127.0.0.1", 0));
-    let listeners: std::io::Result<Vec<_>> = (0..2 * size).map(|_| bind()).collect();
+    let listeners: std::io::Result<Vec<_>> = (0..count).map(|_| bind()).collect();
     let ports = listeners.and_then(|listeners| {
         let addresses = listeners.iter().map(TcpListener::local_addr);
         let ports = addresses.map(|address| address.map(|address| address.port()));
         ports.collect::<std::io::Result<Vec<u16>>>()
     });
-    let ports = ports.map_err(|source| Error::System {
+    ports.map_err(|source| Error::System {
         what: "find a free port",
         source,
-    })?;
+    })
+}
+
+/// Names and ports.
+fn seats(size: usize) -> Result<Vec<Seat>, Error> {
+    let ports = free_ports(2 * size)?;
     let pairs = ports.chunks_exact(2).zip(1..);
     let seats = pairs.map(|(ports, number)| Seat {
         name: format!("bench{number}"),

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 pub use loads::Load;
 pub use table::Figures;
+pub(crate) use table::median;
 
 use crate::args::CompareArgs;
 use crate::cluster::{Cluster, Program};
