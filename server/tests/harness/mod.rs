@@ -53,7 +53,8 @@ pub(crate) use server::{HttpAnswer, Seat, Server, http_get, program, runs_taffra
 pub(crate) use skip::{needs, needs_etcdctl, needs_old_kubectl, needs_python_client, skip};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use tools::{
-    go_module, needs_etcdutl, needs_go_session, needs_newest_etcdctl, needs_newest_kubectl,
+    go_module, needs_control_plane, needs_etcdutl, needs_go_session, needs_newest_etcdctl,
+    needs_newest_kubectl,
 };
 pub(crate) use watch::{WatchStream, keys_of, showed};
 

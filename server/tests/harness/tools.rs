@@ -33,6 +33,13 @@ pub(crate) fn needs_newest_kubectl(test: &str) -> Option<PathBuf> {
     )
 }
 
+/// Kubernetes' scheduler and controller manager in one program, or nothing after a visible line saying that `test` is
+/// skipped for want of Go.
+pub(crate) fn needs_control_plane(test: &str) -> Option<PathBuf> {
+    let go = needs(test, "go")?;
+    Some(build(&go, "control_plane", ".", "control_plane"))
+}
+
 /// Our Go program that holds a session as a client, or nothing after a visible line saying that `test` is skipped.
 pub(crate) fn needs_go_session(test: &str) -> Option<PathBuf> {
     static SESSION: OnceLock<PathBuf> = OnceLock::new();

@@ -6,6 +6,7 @@ mod harness;
 #[path = "../clients/script.rs"]
 mod script;
 
+mod control_plane;
 mod kube_loops;
 mod kube_python;
 mod kube_rs;
