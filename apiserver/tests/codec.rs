@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![recursion_limit = "256"]
 
+#[path = "../src/types/every.rs"]
+mod every;
+
 use std::collections::BTreeSet;
 
 use apiserver::codec::{check_types, conform, from_protobuf, strict, to_protobuf};
@@ -13,6 +16,8 @@ use apiserver::resources::RESOURCES;
 use apiserver::types::{Field, Kind, Message, Shape, Types};
 use prost::Message as _;
 use serde_json::{Value, json};
+
+use self::every::every_type;
 
 /// A type as both crates have it.
 struct Known {
@@ -41,79 +46,7 @@ macro_rules! known {
     };
 }
 
-#[rustfmt::skip]
-const KNOWN: &[Known] = known![
-    api::admissionregistration::v1::MutatingWebhookConfiguration,
-    api::admissionregistration::v1::ValidatingAdmissionPolicy,
-    api::admissionregistration::v1::ValidatingAdmissionPolicyBinding,
-    api::admissionregistration::v1::ValidatingWebhookConfiguration,
-    api::apps::v1::ControllerRevision,
-    api::apps::v1::DaemonSet,
-    api::apps::v1::Deployment,
-    api::apps::v1::ReplicaSet,
-    api::apps::v1::StatefulSet,
-    api::authentication::v1::SelfSubjectReview,
-    api::authentication::v1::TokenRequest,
-    api::authentication::v1::TokenReview,
-    api::authorization::v1::LocalSubjectAccessReview,
-    api::authorization::v1::SelfSubjectAccessReview,
-    api::authorization::v1::SelfSubjectRulesReview,
-    api::authorization::v1::SubjectAccessReview,
-    api::autoscaling::v1::HorizontalPodAutoscaler,
-    api::autoscaling::v1::Scale,
-    api::autoscaling::v2::HorizontalPodAutoscaler,
-    api::batch::v1::CronJob,
-    api::batch::v1::Job,
-    api::certificates::v1::CertificateSigningRequest,
-    api::coordination::v1::Lease,
-    api::core::v1::Binding,
-    api::core::v1::ComponentStatus,
-    api::core::v1::ConfigMap,
-    api::core::v1::Endpoints,
-    api::core::v1::Event,
-    api::core::v1::LimitRange,
-    api::core::v1::Namespace,
-    api::core::v1::Node,
-    api::core::v1::PersistentVolume,
-    api::core::v1::PersistentVolumeClaim,
-    api::core::v1::Pod,
-    api::core::v1::PodTemplate,
-    api::core::v1::ReplicationController,
-    api::core::v1::ResourceQuota,
-    api::core::v1::Secret,
-    api::core::v1::Service,
-    api::core::v1::ServiceAccount,
-    api::discovery::v1::EndpointSlice,
-    api::events::v1::Event,
-    api::flowcontrol::v1::FlowSchema,
-    api::flowcontrol::v1::PriorityLevelConfiguration,
-    api::networking::v1::IPAddress,
-    api::networking::v1::Ingress,
-    api::networking::v1::IngressClass,
-    api::networking::v1::NetworkPolicy,
-    api::networking::v1::ServiceCIDR,
-    api::node::v1::RuntimeClass,
-    api::policy::v1::Eviction,
-    api::policy::v1::PodDisruptionBudget,
-    api::rbac::v1::ClusterRole,
-    api::rbac::v1::ClusterRoleBinding,
-    api::rbac::v1::Role,
-    api::rbac::v1::RoleBinding,
-    api::resource::v1::DeviceClass,
-    api::resource::v1::ResourceClaim,
-    api::resource::v1::ResourceClaimTemplate,
-    api::resource::v1::ResourceSlice,
-    api::scheduling::v1::PriorityClass,
-    api::storage::v1::CSIDriver,
-    api::storage::v1::CSINode,
-    api::storage::v1::CSIStorageCapacity,
-    api::storage::v1::StorageClass,
-    api::storage::v1::VolumeAttachment,
-    api::storage::v1::VolumeAttributesClass,
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    apimachinery::pkg::apis::meta::v1::DeleteOptions,
-    apimachinery::pkg::apis::meta::v1::Status,
-    kube_aggregator::pkg::apis::apiregistration::v1::APIService,];
+const KNOWN: &[Known] = every_type!(known);
 
 /// Fields that Kubernetes got after the version that `k8s-pb` is made of.
 const UNKNOWN_TO_K8S_PB: &[&str] = &[

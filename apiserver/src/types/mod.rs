@@ -17,6 +17,7 @@
 //! - `merge`: a strategic merge patch adds to a list of plain values; `merge=KEY`: it merges a list of objects by that key.
 //! - `retain`: `$retainKeys` is understood there; `replace`: the patch replaces the whole.
 
+pub(crate) mod every;
 mod load;
 
 use std::collections::HashMap;

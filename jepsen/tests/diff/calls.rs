@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use prost::Message;
 use proto::etcdserverpb::*;
 use proto::health::{HealthCheckRequest, HealthCheckResponse};
@@ -11,13 +11,13 @@ use proto::v3electionpb::{
     ResignRequest, ResignResponse,
 };
 use proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
+use super::as_bytes::AsBytes;
 use super::steps::Metadata;
 
 macro_rules! unary {
@@ -250,42 +250,4 @@ fn insert(map: &mut MetadataMap, metadata: Metadata) {
     };
     let value = AsciiMetadataValue::try_from(value).expect("allowed in a header");
     map.insert(name, value);
-}
-
-/// Messages as they are on the wire.
-#[derive(Clone, Copy)]
-struct AsBytes;
-
-impl Codec for AsBytes {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = AsBytes;
-    type Decoder = AsBytes;
-
-    fn encoder(&mut self) -> AsBytes {
-        AsBytes
-    }
-
-    fn decoder(&mut self) -> AsBytes {
-        AsBytes
-    }
-}
-
-impl Encoder for AsBytes {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for AsBytes {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
 }

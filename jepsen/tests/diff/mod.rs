@@ -1,6 +1,8 @@
 //! Everything that the differential test needs: the language of sequences and how they are drawn, the two servers, what
 //! is compared and what is not, and the search.
 
+#[path = "../../../server/tests/harness/as_bytes.rs"]
+mod as_bytes;
 pub(crate) mod calls;
 pub(crate) mod explained;
 pub(crate) mod metrics;

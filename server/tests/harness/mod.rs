@@ -10,6 +10,7 @@
     reason = "each test binary uses its own part of the harness"
 )]
 
+mod as_bytes;
 mod auth;
 mod change;
 mod client;

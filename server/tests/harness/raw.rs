@@ -2,14 +2,14 @@
 
 use std::pin::Pin;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 
 use super::PATIENCE;
+use super::as_bytes::AsBytes;
 use super::client::Carrier;
 
 /// Sends one message to a method of any kind and returns the first that comes back; on the wire a unary call is a
@@ -35,42 +35,4 @@ pub(crate) async fn raw_call(
     let answer = tokio::time::timeout(PATIENCE, call).await;
     let answer = answer.unwrap_or_else(|_| panic!("{path}: no answer within {PATIENCE:?}"));
     Ok(answer?.unwrap_or_default())
-}
-
-/// Messages as the bytes that they are on the wire.
-#[derive(Clone, Copy)]
-struct AsBytes;
-
-impl Codec for AsBytes {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = AsBytes;
-    type Decoder = AsBytes;
-
-    fn encoder(&mut self) -> AsBytes {
-        AsBytes
-    }
-
-    fn decoder(&mut self) -> AsBytes {
-        AsBytes
-    }
-}
-
-impl Encoder for AsBytes {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for AsBytes {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::SCHEMAS;
 use crate::resources::RESOURCES;
+use crate::types::every::every_type;
 use crate::types::{Field, ListKind, MapKind, Message, Shape, Types};
 
 /// The schemas by their names.
@@ -136,89 +137,15 @@ fn list_of(type_name: &str, kind: &str) -> Value {
 }
 
 /// Has the generator make the schemas of some types, and with them those of all that they consist of.
-macro_rules! add_roots {
+macro_rules! add {
     ($generator:ident: $($($part:ident)::+,)*) => {
         $($generator.subschema_for::<k8s_openapi::$($part)::+>();)*
     };
 }
 
-#[rustfmt::skip]
 fn add_roots(generator: &mut SchemaGenerator) {
-    add_roots!(generator:
-        api::admissionregistration::v1::MutatingWebhookConfiguration,
-        api::admissionregistration::v1::ValidatingAdmissionPolicy,
-        api::admissionregistration::v1::ValidatingAdmissionPolicyBinding,
-        api::admissionregistration::v1::ValidatingWebhookConfiguration,
-        api::apps::v1::ControllerRevision,
-        api::apps::v1::DaemonSet,
-        api::apps::v1::Deployment,
-        api::apps::v1::ReplicaSet,
-        api::apps::v1::StatefulSet,
-        api::authentication::v1::SelfSubjectReview,
-        api::authentication::v1::TokenRequest,
-        api::authentication::v1::TokenReview,
-        api::authorization::v1::LocalSubjectAccessReview,
-        api::authorization::v1::SelfSubjectAccessReview,
-        api::authorization::v1::SelfSubjectRulesReview,
-        api::authorization::v1::SubjectAccessReview,
-        api::autoscaling::v1::HorizontalPodAutoscaler,
-        api::autoscaling::v1::Scale,
-        api::autoscaling::v2::HorizontalPodAutoscaler,
-        api::batch::v1::CronJob,
-        api::batch::v1::Job,
-        api::certificates::v1::CertificateSigningRequest,
-        api::coordination::v1::Lease,
-        api::core::v1::Binding,
-        api::core::v1::ComponentStatus,
-        api::core::v1::ConfigMap,
-        api::core::v1::Endpoints,
-        api::core::v1::Event,
-        api::core::v1::LimitRange,
-        api::core::v1::Namespace,
-        api::core::v1::Node,
-        api::core::v1::PersistentVolume,
-        api::core::v1::PersistentVolumeClaim,
-        api::core::v1::Pod,
-        api::core::v1::PodTemplate,
-        api::core::v1::ReplicationController,
-        api::core::v1::ResourceQuota,
-        api::core::v1::Secret,
-        api::core::v1::Service,
-        api::core::v1::ServiceAccount,
-        api::discovery::v1::EndpointSlice,
-        api::events::v1::Event,
-        api::flowcontrol::v1::FlowSchema,
-        api::flowcontrol::v1::PriorityLevelConfiguration,
-        api::networking::v1::IPAddress,
-        api::networking::v1::Ingress,
-        api::networking::v1::IngressClass,
-        api::networking::v1::NetworkPolicy,
-        api::networking::v1::ServiceCIDR,
-        api::node::v1::RuntimeClass,
-        api::policy::v1::Eviction,
-        api::policy::v1::PodDisruptionBudget,
-        api::rbac::v1::ClusterRole,
-        api::rbac::v1::ClusterRoleBinding,
-        api::rbac::v1::Role,
-        api::rbac::v1::RoleBinding,
-        api::resource::v1::DeviceClass,
-        api::resource::v1::ResourceClaim,
-        api::resource::v1::ResourceClaimTemplate,
-        api::resource::v1::ResourceSlice,
-        api::scheduling::v1::PriorityClass,
-        api::storage::v1::CSIDriver,
-        api::storage::v1::CSINode,
-        api::storage::v1::CSIStorageCapacity,
-        api::storage::v1::StorageClass,
-        api::storage::v1::VolumeAttachment,
-        api::storage::v1::VolumeAttributesClass,
-        apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-        apimachinery::pkg::apis::meta::v1::DeleteOptions,
-        apimachinery::pkg::apis::meta::v1::Status,
-        kube_aggregator::pkg::apis::apiregistration::v1::APIService,
-        apimachinery::pkg::apis::meta::v1::ListMeta,
-        apimachinery::pkg::apis::meta::v1::Patch,
-    );
+    every_type!(add generator:);
+    add!(generator: apimachinery::pkg::apis::meta::v1::ListMeta, apimachinery::pkg::apis::meta::v1::Patch,);
 }
 
 const KIND: &str = "x-kubernetes-group-version-kind";
