@@ -20,7 +20,9 @@ use tonic::transport::Endpoint;
 use crate::config::{self, LogSettings, TlsSettings, duration};
 use crate::core::raised;
 use crate::ctl::Dialer;
-use crate::defences::{HEADER_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX, HTTP1_HEADER_MAX, HTTP1_HEADERS_MAX};
+use crate::defences::{
+    HEADER_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX, HTTP1_HEADER_MAX, HTTP1_HEADERS_MAX, raise_descriptors,
+};
 use crate::listen::{Listening, Socket};
 use crate::logging;
 use crate::shutdown::Signals;
@@ -58,6 +60,8 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     };
     // To the standard error, which cannot fail to be opened.
     let _ = logging::install(&LogSettings::default());
+    // A thousand watchers are a thousand descriptors, as many as a process often begins with.
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
