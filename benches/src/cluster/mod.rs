@@ -33,7 +33,7 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A port found free may be taken before the server binds it; then others are tried.
-const STARTS_MAX: usize = 3;
+pub(crate) const STARTS_MAX: usize = 3;
 
 /// A server's binary and how it is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,7 +271,7 @@ impl Cluster {
 
     fn port_was_taken(&self) -> bool {
         let mut processes = self.processes.iter().flatten();
-        processes.any(|process| process.log_tail().contains("address already in use"))
+        processes.any(|process| tells_of_taken_port(&process.log_tail()))
     }
 
     fn data_dir(&self, seat: usize) -> PathBuf {
@@ -339,6 +339,11 @@ pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
     })
 }
 
+/// Whether a log says that a port was not free, in the words of etcd or of Taffrail.
+pub(crate) fn tells_of_taken_port(log: &str) -> bool {
+    log.to_ascii_lowercase().contains("address already in use")
+}
+
 /// Names and ports.
 fn seats(size: usize) -> Result<Vec<Seat>, Error> {
     let ports = free_ports(2 * size)?;
@@ -393,6 +398,17 @@ mod tests {
         for port in ports {
             TcpListener::bind(("127.0.0.1", port)).unwrap();
         }
+    }
+
+    #[test]
+    fn a_taken_port_is_told_in_either_words() {
+        for log in [
+            "listen tcp 127.0.0.1:1: bind: address already in use",
+            "cannot listen on http://127.0.0.1:1: Address already in use (os error 98)",
+        ] {
+            assert!(tells_of_taken_port(log), "{log}");
+        }
+        assert!(!tells_of_taken_port("ready to serve"));
     }
 
     #[test]

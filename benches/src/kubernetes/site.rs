@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::http::{Connection, Wire};
 use crate::Error;
-use crate::cluster::{Cluster, Process, Program, free_ports};
+use crate::cluster::{Cluster, Process, Program, STARTS_MAX, free_ports, tells_of_taken_port};
 use crate::process::{Cores, pin_generator};
 use crate::transport::Endpoint;
 
@@ -89,6 +89,18 @@ impl Site {
     /// Starts the processes, and waits until the adapter is ready.
     pub(super) async fn start(plan: &SitePlan) -> Result<Self, Error> {
         pin_generator(plan.cores)?;
+        let mut starts = 1;
+        loop {
+            match Self::start_once(plan).await {
+                Err(Error::NotReady { log, .. }) if starts < STARTS_MAX && tells_of_taken_port(&log) => {
+                    starts += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn start_once(plan: &SitePlan) -> Result<Self, Error> {
         let core = plan.cores.map(|cores| cores.server);
         let port = free_ports(1)?[0];
         let url = format!("http://127.0.0.1:{port}");

@@ -108,6 +108,8 @@ pub struct Outcome {
     pub writes_failed: u64,
     /// Acknowledged writes that the store does not have, and changes of the store that nobody made.
     pub unaccounted: u64,
+    /// Writes a second that were asked for; nothing where only their number was.
+    pub rate_asked: Option<u32>,
     /// From the first write to the last acknowledgement.
     pub write_seconds: f64,
     /// From when a write was due to its answer.
@@ -205,6 +207,10 @@ async fn measure(plan: &Plan) -> Result<Outcome, Error> {
         writes: writes.done.len() as u64,
         writes_failed: writes.tally.errors().values().sum(),
         unaccounted: seen.unaccounted,
+        rate_asked: match plan.limit {
+            Limit::Duration(_) => Some(plan.rate),
+            Limit::Total(_) => None,
+        },
         write_seconds,
         write_p50_ms: of_writes(0.5),
         write_p99_ms: of_writes(0.99),

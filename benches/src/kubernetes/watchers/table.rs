@@ -18,6 +18,11 @@ impl Outcome {
         if self.writes_failed > 0 {
             faults.push(format!("{} writes failed", self.writes_failed));
         }
+        if let Some(asked) = self.rate_asked
+            && self.rate() < f64::from(asked) * RATE_KEPT
+        {
+            faults.push(format!("{:.0} writes/s were made of {asked}", self.rate()));
+        }
         if self.unaccounted > 0 {
             faults.push(format!("writes and store differ in {} changes", self.unaccounted));
         }
@@ -45,6 +50,10 @@ impl Outcome {
         table.to_string()
     }
 
+    fn rate(&self) -> f64 {
+        self.writes as f64 / self.write_seconds.max(f64::MIN_POSITIVE)
+    }
+
     fn rows(&self) -> Vec<(&'static str, String)> {
         let seen = &self.seen;
         let millis = |values: &[f64]| {
@@ -64,7 +73,7 @@ impl Outcome {
                 format!("{}, {}", self.clients, self.namespaces),
             ),
             ("writes", self.writes.to_string()),
-            ("writes/s", three_digits(self.writes as f64 / self.write_seconds)),
+            ("writes/s", three_digits(self.rate())),
             (
                 "write p50 / p99 ms",
                 millis(&[self.write_p50_ms, self.write_p99_ms]),
@@ -97,6 +106,9 @@ impl Outcome {
     }
 }
 
+/// The part of the rate asked for that must be kept: with less it is another measurement.
+const RATE_KEPT: f64 = 0.95;
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -115,6 +127,7 @@ mod tests {
             writes: 12_010,
             writes_failed: 0,
             unaccounted: 0,
+            rate_asked: Some(200),
             write_seconds: 60.05,
             write_p50_ms: 1.0,
             write_p99_ms: 5.0,
@@ -151,11 +164,12 @@ mod tests {
 
     #[test]
     fn everything_else_is_a_fault() {
-        let faults: [fn(&mut Outcome); 6] = [
+        let faults: [fn(&mut Outcome); 7] = [
             |outcome| outcome.seen.lost = 1,
             |outcome| outcome.due += 1,
             |outcome| outcome.cut = BTreeMap::from([("gone".to_owned(), 3)]),
             |outcome| outcome.writes_failed = 1,
+            |outcome| outcome.write_seconds = 70.0,
             |outcome| outcome.unaccounted = 1,
             |outcome| outcome.adapter_peak_rss_bytes = 201 << 20,
         ];
