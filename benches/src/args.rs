@@ -10,6 +10,7 @@ use crate::catch_up::EmptyDisk;
 use crate::compare::Load;
 use crate::keys::digits;
 use crate::kubernetes::Measurement;
+use crate::process::Machine;
 use crate::spec::{KeySpace, Kind, Limit, Spec};
 use crate::transport::Endpoint;
 use crate::worker::STAMP_BYTES;
@@ -183,15 +184,9 @@ pub struct CompareArgs {
     /// Start of all randomness.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Processor for the servers.
-    #[arg(long, default_value_t = 0)]
-    pub server_core: usize,
-    /// Processor for the generator.
-    #[arg(long, default_value_t = 1)]
-    pub load_core: usize,
-    /// Where the data directories are made [default: the system's directory for temporary files].
-    #[arg(long)]
-    pub work_dir: Option<PathBuf>,
+    /// Where it all runs.
+    #[command(flatten)]
+    pub machine: Machine,
     /// Form of the result.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -236,15 +231,9 @@ pub struct CatchUpArgs {
     /// Start of all randomness.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Processor for the members.
-    #[arg(long, default_value_t = 0)]
-    pub server_core: usize,
-    /// Processor for the generator.
-    #[arg(long, default_value_t = 1)]
-    pub load_core: usize,
-    /// Where the data directories are made [default: the system's directory for temporary files].
-    #[arg(long)]
-    pub work_dir: Option<PathBuf>,
+    /// Where it all runs.
+    #[command(flatten)]
+    pub machine: Machine,
     /// Form of the result.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -283,15 +272,9 @@ pub struct ChurnArgs {
     /// Start of all randomness.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Processor for the members.
-    #[arg(long, default_value_t = 0)]
-    pub server_core: usize,
-    /// Processor for the generator.
-    #[arg(long, default_value_t = 1)]
-    pub load_core: usize,
-    /// Where the data directories are made [default: the system's directory for temporary files].
-    #[arg(long)]
-    pub work_dir: Option<PathBuf>,
+    /// Where it all runs.
+    #[command(flatten)]
+    pub machine: Machine,
     /// Form of the result.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,

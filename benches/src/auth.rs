@@ -26,7 +26,7 @@ use crate::args::{Output, duration, positive};
 use crate::cluster::{Cluster, Program};
 use crate::compare::{Common, Figures, Load};
 use crate::interrupt::interruptible;
-use crate::process::{Cores, pin_generator};
+use crate::process::{Cores, Machine, pin_generator};
 use crate::report::{Report, align_figures, new_table, rate, three_digits};
 use crate::transport::{Channel, Endpoint};
 use crate::{Error, run as single};
@@ -61,15 +61,9 @@ pub struct AuthArgs {
     /// Start of all randomness.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Processor for the server, the work of logins included.
-    #[arg(long, default_value_t = 0)]
-    pub server_core: usize,
-    /// Processor for the generator.
-    #[arg(long, default_value_t = 1)]
-    pub load_core: usize,
-    /// Where the data directories are made [default: the system's directory for temporary files].
-    #[arg(long)]
-    pub work_dir: Option<PathBuf>,
+    /// Where it all runs.
+    #[command(flatten)]
+    pub machine: Machine,
     /// Form of the result.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -115,7 +109,7 @@ pub async fn run(args: &AuthArgs) -> Result<Outcome, Error> {
 
 async fn measure_all(args: &AuthArgs) -> Result<Outcome, Error> {
     let program = Program::new(&args.binary, &args.server_arg)?;
-    let cores = Cores::choose(args.server_core, args.load_core);
+    let cores = args.machine.cores();
     pin_generator(cores)?;
     let loads = match args.loads.is_empty() {
         true => vec![Load::Put100, Load::Range100],
@@ -160,7 +154,7 @@ async fn measure(
     load: Load,
     circumstance: Circumstance,
 ) -> Result<(Report, (u64, u64)), Error> {
-    let work_dir = args.work_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let work_dir = args.machine.work_dir();
     // The same processor in all circumstances, that of the logins' work too: else their figures were of two machines.
     let core = cores.map(|cores| cores.server);
     let server = Cluster::start(program, 1, &work_dir, core).await?;

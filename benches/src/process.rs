@@ -76,6 +76,30 @@ pub fn allowed_cores() -> Vec<usize> {
     )
 }
 
+/// What a measurement takes of the machine, on the command line.
+#[derive(Debug, clap::Args)]
+pub struct Machine {
+    /// Processor for the server, or for all servers.
+    #[arg(long, default_value_t = 0)]
+    pub server_core: usize,
+    /// Processor for the generator.
+    #[arg(long, default_value_t = 1)]
+    pub load_core: usize,
+    /// Where the data directories are made [default: the system's directory for temporary files].
+    #[arg(long)]
+    pub work_dir: Option<PathBuf>,
+}
+
+impl Machine {
+    pub(crate) fn cores(&self) -> Option<Cores> {
+        Cores::choose(self.server_core, self.load_core)
+    }
+
+    pub(crate) fn work_dir(&self) -> PathBuf {
+        self.work_dir.clone().unwrap_or_else(std::env::temp_dir)
+    }
+}
+
 /// A processor for the servers and one for the generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cores {

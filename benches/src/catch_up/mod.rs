@@ -147,8 +147,8 @@ impl Plan {
             duration: args.duration,
             catch_up_max: args.catch_up_max,
             empty_disk: args.empty_disk,
-            cores: Cores::choose(args.server_core, args.load_core),
-            work_dir: args.work_dir.clone().unwrap_or_else(std::env::temp_dir),
+            cores: args.machine.cores(),
+            work_dir: args.machine.work_dir(),
         })
     }
 }

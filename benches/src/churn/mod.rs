@@ -122,8 +122,8 @@ impl Plan {
             duration: args.duration,
             pause: args.pause,
             keep_disks: args.keep_disks,
-            cores: Cores::choose(args.server_core, args.load_core),
-            work_dir: args.work_dir.clone().unwrap_or_else(std::env::temp_dir),
+            cores: args.machine.cores(),
+            work_dir: args.machine.work_dir(),
         })
     }
 }

@@ -124,8 +124,8 @@ impl Plan {
                 warmup: args.warmup,
                 seed: args.seed,
             },
-            cores: Cores::choose(args.server_core, args.load_core),
-            work_dir: args.work_dir.clone().unwrap_or_else(std::env::temp_dir),
+            cores: args.machine.cores(),
+            work_dir: args.machine.work_dir(),
         })
     }
 }

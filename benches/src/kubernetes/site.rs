@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::http::{Connection, Wire};
 use crate::Error;
 use crate::cluster::{Cluster, Process, Program, STARTS_MAX, free_ports, tells_of_taken_port};
-use crate::process::{Cores, pin_generator};
+use crate::process::{Cores, Machine, pin_generator};
 use crate::transport::Endpoint;
 
 /// Where the adapter is.
@@ -32,15 +32,9 @@ pub struct SiteArgs {
     /// Further flag for the store; may be repeated.
     #[arg(long, allow_hyphen_values = true)]
     pub server_arg: Vec<String>,
-    /// Processor for the servers.
-    #[arg(long, default_value_t = 0)]
-    pub server_core: usize,
-    /// Processor for the generator; the servers' own, and nothing is bound to any.
-    #[arg(long, default_value_t = 1)]
-    pub load_core: usize,
-    /// Where the data directories are made [default: the system's directory for temporary files].
-    #[arg(long)]
-    pub work_dir: Option<PathBuf>,
+    /// Where it all runs.
+    #[command(flatten)]
+    pub machine: Machine,
 }
 
 /// The same as plain data.
@@ -65,8 +59,8 @@ impl SitePlan {
         Ok(Self {
             program: Program::new(&args.binary, &args.server_arg)?,
             seating,
-            cores: Cores::choose(args.server_core, args.load_core),
-            work_dir: args.work_dir.clone().unwrap_or_else(std::env::temp_dir),
+            cores: args.machine.cores(),
+            work_dir: args.machine.work_dir(),
         })
     }
 
