@@ -12,7 +12,7 @@ const KEY: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 /// A DNS subdomain, as most names of objects are.
 #[must_use]
 pub fn subdomain(text: &str) -> Vec<String> {
-    let mut wrong = too_long(text, SUBDOMAIN_BYTES_MAX);
+    let mut wrong = too_long(text, SUBDOMAIN_BYTES_MAX, "characters");
     if !text.split('.').all(is_label) {
         let expected = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
                         must start and end with an alphanumeric character";
@@ -24,7 +24,7 @@ pub fn subdomain(text: &str) -> Vec<String> {
 /// One label of a domain, as the names of namespaces are.
 #[must_use]
 pub fn label(text: &str) -> Vec<String> {
-    let mut wrong = too_long(text, LABEL_BYTES_MAX);
+    let mut wrong = too_long(text, LABEL_BYTES_MAX, "characters");
     if !is_label(text) {
         if !subdomain(text).is_empty() || !text.contains('.') {
             let expected = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
@@ -40,7 +40,7 @@ pub fn label(text: &str) -> Vec<String> {
 /// A label that begins with a letter, as the names of services are.
 #[must_use]
 pub fn label_1035(text: &str) -> Vec<String> {
-    let mut wrong = too_long(text, LABEL_BYTES_MAX);
+    let mut wrong = too_long(text, LABEL_BYTES_MAX, "characters");
     if !is_label(text) || !text.starts_with(|first: char| first.is_ascii_lowercase()) {
         let expected = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
                         alphabetic character, and end with an alphanumeric character";
@@ -112,7 +112,7 @@ pub fn qualified(text: &str) -> Vec<String> {
 /// The value of a label.
 #[must_use]
 pub fn label_value(text: &str) -> Vec<String> {
-    let mut wrong = too_long(text, LABEL_BYTES_MAX);
+    let mut wrong = too_long(text, LABEL_BYTES_MAX, "bytes");
     if !text.is_empty() && !is_key(text) {
         let expected = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and \
                         must start and end with an alphanumeric character";
@@ -206,9 +206,10 @@ fn is_key(text: &str) -> bool {
     is_edge(bytes.first()) && is_edge(bytes.last()) && bytes.iter().all(is_fit)
 }
 
-fn too_long(text: &str, bytes_max: usize) -> Vec<String> {
+/// A real server counts the bytes of both and tells of characters in some places.
+fn too_long(text: &str, bytes_max: usize, counted: &str) -> Vec<String> {
     match text.len() > bytes_max {
-        true => vec![format!("must be no more than {bytes_max} bytes")],
+        true => vec![format!("must be no more than {bytes_max} {counted}")],
         false => Vec::new(),
     }
 }
@@ -266,7 +267,10 @@ mod tests {
                 assert!(!check(text).is_empty(), "{text}");
             }
         }
-        assert_eq!(subdomain(&"a".repeat(254)), ["must be no more than 253 bytes"]);
+        assert_eq!(
+            subdomain(&"a".repeat(254)),
+            ["must be no more than 253 characters"]
+        );
         assert_eq!(label_value(&"a".repeat(64)), ["must be no more than 63 bytes"]);
         assert_eq!(label("a.b"), ["must not contain dots"]);
     }

@@ -39,6 +39,8 @@ pub enum Reason {
     InternalError,
     ServiceUnavailable,
     Timeout,
+    /// Something failed that a real server has no word for: only the text tells what.
+    Unknown,
 }
 
 /// What a refusal is about.
@@ -98,6 +100,18 @@ impl Status {
         )
     }
 
+    /// Something that a real server does not foresee: code 500 and a text, whoever is to blame.
+    #[must_use]
+    pub fn unforeseen(message: impl Into<String>) -> Self {
+        Status::new(Reason::Unknown, message)
+    }
+
+    /// Options of a request that it may not have, which are invalid as objects are.
+    #[must_use]
+    pub fn invalid_options(kind: &str, causes: Vec<Cause>) -> Self {
+        Status::invalid_kind("meta.k8s.io", kind, "", causes)
+    }
+
     /// The path leads to nothing that is served.
     #[must_use]
     pub fn no_such_resource() -> Self {
@@ -150,9 +164,15 @@ impl Status {
     /// The object is not as it must be. There is at least one cause.
     #[must_use]
     pub fn invalid(resource: &Resource, name: &str, causes: Vec<Cause>) -> Self {
-        let kind = match resource.group {
-            "" => resource.kind.to_owned(),
-            group => format!("{}.{group}", resource.kind),
+        Status::invalid_kind(resource.group, resource.kind, name, causes)
+    }
+
+    /// The same of what is named by hand.
+    #[must_use]
+    pub fn invalid_kind(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
+        let qualified = match group {
+            "" => kind.to_owned(),
+            group => format!("{kind}.{group}"),
         };
         let told: Vec<String> = causes
             .iter()
@@ -165,11 +185,12 @@ impl Status {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut status = Status::new(Reason::Invalid, format!("{kind} \"{name}\" is invalid: {told}"));
+        let told = format!("{qualified} \"{name}\" is invalid: {told}");
+        let mut status = Status::new(Reason::Invalid, told);
         status.details = Box::new(Details {
             name: name.to_owned(),
-            group: resource.group.to_owned(),
-            kind: resource.kind.to_owned(),
+            group: group.to_owned(),
+            kind: kind.to_owned(),
             causes,
             ..Details::default()
         });
@@ -227,11 +248,15 @@ impl Status {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason.name(),
             "code": self.code,
         });
+        if self.reason != Reason::Unknown {
+            value["reason"] = self.reason.name().into();
+        }
         let details = self.details.to_value();
-        if details != json!({}) {
+        // Where nothing of the kind is served there is nothing to tell, and that is told.
+        let is_told = matches!(self.reason, Reason::NotFound | Reason::MethodNotAllowed);
+        if is_told || details != json!({}) {
             value["details"] = details;
         }
         if !self.details.continue_token.is_empty() {
@@ -353,7 +378,7 @@ impl Reason {
             Reason::UnsupportedMediaType => 415,
             Reason::Invalid => 422,
             Reason::TooManyRequests => 429,
-            Reason::InternalError => 500,
+            Reason::InternalError | Reason::Unknown => 500,
             Reason::ServiceUnavailable => 503,
             Reason::Timeout => 504,
         }
@@ -379,6 +404,7 @@ impl Reason {
             Reason::InternalError => "InternalError",
             Reason::ServiceUnavailable => "ServiceUnavailable",
             Reason::Timeout => "Timeout",
+            Reason::Unknown => "",
         }
     }
 }

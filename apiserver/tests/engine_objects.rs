@@ -198,14 +198,21 @@ async fn an_update_may_create() {
         .unwrap();
     assert!(made.created);
     assert_eq!(meta(&made.object, "uid").len(), 36);
+    let mut known = configmap("b", "x", "1");
+    known["metadata"]["uid"] = json!("u");
+    let refused = engine
+        .update(configmaps, "default", "b", None, &write(), |_| Ok(known.clone()))
+        .await;
+    assert_eq!(refused.unwrap_err().reason, Reason::Conflict);
+    // Of what version it was does not matter for what is not there.
     let mut versioned = configmap("b", "x", "1");
     versioned["metadata"]["resourceVersion"] = json!("5");
-    let refused = engine
+    let made = engine
         .update(configmaps, "default", "b", None, &write(), |_| {
             Ok(versioned.clone())
         })
         .await;
-    assert_eq!(refused.unwrap_err().reason, Reason::NotFound);
+    assert!(made.unwrap().created);
     let refused = engine
         .create(configmaps, "default", versioned.clone(), &write())
         .await
@@ -376,7 +383,7 @@ async fn deletions_name_what_they_mean() {
         assert!(
             refused
                 .message
-                .contains(&format!("Precondition failed: {what} in precondition")),
+                .contains(&format!("the {what} in the precondition")),
             "{refused}"
         );
     }

@@ -12,18 +12,40 @@ use super::write::read_base64;
 use super::{DEPTH_MAX, cannot_be_handled, message};
 use crate::object::Object;
 use crate::status::Status;
-use crate::types::{Field, Kind, Message, Shape};
+use crate::types::{Always, Field, Kind, Message, Shape};
 
 /// Refuses an object with a value that its field cannot hold, in the words of Go's JSON. Fields that its type does not know
 /// are none of it, and neither are types that are not known.
 pub fn check_types(type_name: &str, object: &Object) -> Result<(), Status> {
-    let Some(message) = message(type_name) else {
-        return Ok(());
-    };
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
-    Check { path: Vec::new() }
-        .message(message, object)
-        .map_err(|error| cannot_be_handled(text("apiVersion"), text("kind"), type_name, &error))
+    match type_error(type_name, object, Words::Json) {
+        None => Ok(()),
+        Some(error) => Err(cannot_be_handled(
+            text("apiVersion"),
+            text("kind"),
+            type_name,
+            &error,
+        )),
+    }
+}
+
+/// In whose words it is told that a value does not fit its field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Words {
+    /// Those of Go's JSON.
+    Json,
+    /// Those of the converter that a strategic merge patch goes through.
+    Converter,
+}
+
+/// The first value of an object that its field cannot hold, if there is one.
+#[must_use]
+pub fn type_error(type_name: &str, object: &Object, words: Words) -> Option<String> {
+    let check = Check {
+        path: Vec::new(),
+        words,
+    };
+    message(type_name).and_then(|message| check.of(message, object).err())
 }
 
 /// Brings an object into the form in which a typed server has it after reading: without fields that its type does not know,
@@ -107,12 +129,76 @@ fn conform_value(kind: Kind, value: &mut Value) {
     }
 }
 
+/// Puts into an object what always stands in one of its type: a typed server writes fields that must be there, and parts
+/// that are no pointers, even if they are empty.
+pub fn fill(type_name: &str, object: &mut Object) {
+    if let Some(message) = message(type_name) {
+        fill_message(message, object);
+    }
+}
+
+pub(super) fn fill_message(message: &'static Message, object: &mut Object) {
+    for field in message.json_fields() {
+        match (object.get_mut(field.json), field.always) {
+            (None | Some(Value::Null), Some(always)) => {
+                object.insert(field.json.to_owned(), empty(field, always));
+            }
+            (Some(value), _) => fill_field(field, value),
+            (None, None) => {}
+        }
+    }
+}
+
+fn fill_field(field: &Field, value: &mut Value) {
+    match (field.shape, value) {
+        (Shape::One, value) => fill_value(field.kind, value),
+        (Shape::List(_), Value::Array(entries)) => {
+            entries.iter_mut().for_each(|entry| fill_value(field.kind, entry));
+        }
+        (Shape::Map(_), Value::Object(entries)) => {
+            entries
+                .values_mut()
+                .for_each(|entry| fill_value(field.kind, entry));
+        }
+        _ => {}
+    }
+}
+
+fn fill_value(kind: Kind, value: &mut Value) {
+    if let (Kind::Message(message), Value::Object(object)) = (kind, value) {
+        fill_message(message, object);
+    }
+}
+
+/// What stands in a field of which nothing is said.
+fn empty(field: &Field, always: Always) -> Value {
+    if always == Always::Null {
+        return Value::Null;
+    }
+    match field.kind {
+        Kind::Message(message) => {
+            let mut object = Object::new();
+            fill_message(message, &mut object);
+            Value::Object(object)
+        }
+        Kind::Bool => Value::Bool(false),
+        Kind::Int32 | Kind::Int64 | Kind::Float | Kind::IntOrString => Value::from(0),
+        Kind::Quantity => Value::from("0"),
+        _ => Value::from(""),
+    }
+}
+
 /// The walk through an object, with the names of the fields that lead to where it is.
 struct Check {
     path: Vec<&'static str>,
+    words: Words,
 }
 
 impl Check {
+    fn of(mut self, message: &'static Message, object: &Object) -> Result<(), String> {
+        self.message(message, object)
+    }
+
     fn message(&mut self, message: &'static Message, object: &Object) -> Result<(), String> {
         if self.path.len() > DEPTH_MAX {
             return Err("json: exceeded max depth".to_owned());
@@ -208,14 +294,38 @@ impl Check {
     }
 
     fn wrong(&self, parent: &Message, value: &Value, go_type: &str) -> String {
+        if self.words == Words::Converter {
+            return unconvertible(value, go_type);
+        }
         let (what, path) = (what(value, go_type), self.path.join("."));
         let parent = parent.short_name();
         format!("json: cannot unmarshal {what} into Go struct field {parent}.{path} of type {go_type}")
     }
 }
 
+/// That a value cannot become one of a type, in the words of the converter.
+fn unconvertible(value: &Value, go_type: &str) -> String {
+    let is = match value {
+        Value::Null => "nil",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    };
+    match go_type {
+        _ if go_type.starts_with("[]") => format!("cannot restore slice from {is}"),
+        _ if go_type.starts_with("map[") => format!("cannot restore map from {is}"),
+        _ if go_type.contains('.') => format!("cannot restore struct from: {is}"),
+        "string" => format!("cannot convert {is} to string"),
+        _ if is == "string" => format!("unrecognized type: {go_type}"),
+        _ => format!("cannot convert {is} to {go_type}"),
+    }
+}
+
 /// What a value is, in Go's words. Where another number is wanted, the number is shown.
-fn what(value: &Value, wanted: &str) -> String {
+pub(super) fn what(value: &Value, wanted: &str) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(_) => "bool".to_owned(),

@@ -13,7 +13,7 @@ mod write;
 
 use serde_json::Value;
 
-pub use self::check::{check_types, conform};
+pub use self::check::{Words, check_types, conform, fill, type_error};
 pub use self::media::{Accepted, AsKind, Media, negotiate};
 pub use self::strict::strict;
 
@@ -27,8 +27,11 @@ use crate::types::{Message, Types};
 pub fn decode(bytes: &[u8], content_type: Option<&str>, type_name: Option<&str>) -> Result<Object, Status> {
     let media = Media::of_body(content_type)?;
     match media {
-        Media::Json => read_json(bytes).map_err(|error| unrecognized(type_name, &error, bytes)),
-        Media::Yaml => read_yaml(bytes).map_err(|error| unrecognized(type_name, &error, bytes)),
+        Media::Json => read_json(bytes).map_err(|error| unrecognized(type_name, &error, bytes, true)),
+        Media::Yaml => {
+            let is_json = bytes.first() == Some(&b'{');
+            read_yaml(bytes).map_err(|error| unrecognized(type_name, &error, bytes, is_json))
+        }
         Media::Protobuf => from_protobuf(bytes, type_name),
     }
 }
@@ -37,19 +40,19 @@ pub fn decode(bytes: &[u8], content_type: Option<&str>, type_name: Option<&str>)
 /// nothing that is known.
 pub fn from_protobuf(bytes: &[u8], type_name: Option<&str>) -> Result<Object, Status> {
     let unknown = match envelope::read(bytes) {
-        Some(unknown) => unknown.map_err(|error| unrecognized(type_name, &error, bytes))?,
-        None if bytes.is_empty() => return Err(unrecognized(type_name, &"empty data", bytes)),
+        Some(unknown) => unknown.map_err(|error| unrecognized(type_name, &error, bytes, false))?,
+        None if bytes.is_empty() => return Err(unrecognized(type_name, &"empty data", bytes, false)),
         None => {
             let text =
                 "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";
-            return Err(unrecognized(type_name, &text, bytes));
+            return Err(unrecognized(type_name, &text, bytes, false));
         }
     };
     let says = type_of(unknown.api_version, unknown.kind);
     let message = message(says.or(type_name).unwrap_or_default()).ok_or_else(|| {
         let (api_version, kind) = (unknown.api_version, unknown.kind);
         let text = format!("no kind \"{kind}\" is registered for version \"{api_version}\"");
-        unrecognized(type_name, &text, bytes)
+        unrecognized(type_name, &text, bytes, false)
     })?;
     let mut object = read::whole(message, unknown.raw).map_err(|error| {
         cannot_be_handled(
@@ -103,6 +106,7 @@ pub fn decode_stored(bytes: &[u8]) -> Result<Object, Status> {
     })?;
     let mut object = read::whole(message, unknown.raw)
         .map_err(|error| Status::internal(format!("a stored object: {error}")))?;
+    check::fill_message(message, &mut object);
     unknown.name(&mut object);
     Ok(object)
 }
@@ -133,21 +137,45 @@ pub fn expect_kind(object: &mut Object, api_version: &str, kind: &str) -> Result
             _ if said.is_empty() => {
                 object.insert(field.to_owned(), Value::from(expected));
             }
-            "apiVersion" => {
-                return Err(Status::bad_request(format!(
-                    "the API version in the data ({said}) does not match the expected API version ({expected})"
-                )));
-            }
-            _ => {
-                let version = version_of(api_version);
-                return Err(Status::bad_request(format!(
-                    "{said} in version \"{version}\" cannot be handled as a {kind}: converting ({version}.{said}) to \
-                     ({version}.{kind}): unknown conversion"
-                )));
-            }
+            _ => return Err(another_kind(object, field, said, api_version, kind)),
         }
     }
     Ok(())
+}
+
+/// The refusal of an object that says to be of another kind or version than the path asks for.
+fn another_kind(object: &Object, field: &str, said: &str, api_version: &str, kind: &str) -> Status {
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (said_version, said_kind) = match field {
+        "apiVersion" => (
+            said,
+            Some(text("kind")).filter(|said| !said.is_empty()).unwrap_or(kind),
+        ),
+        _ => (api_version, said),
+    };
+    let version = version_of(said_version);
+    let why = match type_of(said_version, said_kind) {
+        Some(_) if said_version != api_version => {
+            let told = format!(
+                "the API version in the data ({said_version}) does not match the expected API version ({api_version})"
+            );
+            return Status::bad_request(told);
+        }
+        Some(_) => {
+            let group = match api_version.split_once('/') {
+                Some((group, _)) => group.split('.').next().unwrap_or(group),
+                None => "core",
+            };
+            format!("converting ({version}.{said_kind}) to ({group}.{kind}): unknown conversion")
+        }
+        None => format!(
+            "no kind \"{said_kind}\" is registered for version \"{said_version}\" in scheme \
+             \"pkg/runtime/scheme.go:111\""
+        ),
+    };
+    Status::bad_request(format!(
+        "{said_kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+    ))
 }
 
 /// The refusal of an object in which [`strict`] found something.
@@ -158,12 +186,54 @@ pub fn strict_refusal(type_name: &str, object: &Object, findings: &[String]) -> 
     cannot_be_handled(text("apiVersion"), text("kind"), type_name, &error)
 }
 
+/// What a value is, in the words of Go's JSON.
+#[must_use]
+pub fn what_is(value: &Value) -> String {
+    check::what(value, "")
+}
+
 fn message(type_name: &str) -> Option<&'static Message> {
     Types::all().message(type_name)
 }
 
-fn read_json(bytes: &[u8]) -> Result<Object, serde_json::Error> {
-    serde_json::from_slice(bytes)
+fn read_json(bytes: &[u8]) -> Result<Object, String> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        // As Go has it, null is an object of which nothing is said.
+        Ok(Value::Null) => Ok(Object::new()),
+        Ok(other) => Err(format!(
+            "json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \
+             \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+            check::what(&other, "")
+        )),
+        Err(error) => Err(json_error(&error, bytes)),
+    }
+}
+
+/// What is wrong with a text that is no JSON, in the words of Go for what happens most.
+#[must_use]
+pub fn json_error(error: &serde_json::Error, bytes: &[u8]) -> String {
+    if error.is_eof() {
+        return "unexpected end of JSON input".to_owned();
+    }
+    let told = error.to_string();
+    // Columns count bytes from one.
+    let lines = bytes
+        .split(|byte| *byte == b'\n')
+        .nth(error.line().saturating_sub(1));
+    let odd = lines.and_then(|line| line.get(error.column().saturating_sub(1)));
+    match odd {
+        Some(odd) if told.starts_with("trailing characters") => {
+            format!("invalid character '{}' after top-level value", char::from(*odd))
+        }
+        Some(odd) if told.starts_with("expected value") => {
+            format!(
+                "invalid character '{}' looking for beginning of value",
+                char::from(*odd)
+            )
+        }
+        _ => told,
+    }
 }
 
 /// YAML with the keys that JSON can have: those that are no texts become texts.
@@ -222,7 +292,12 @@ fn json_of_yaml(value: serde_yaml_ng::Value, depth: usize) -> Result<Value, Stri
 }
 
 /// What is no object at all, in the words of a real API server.
-fn unrecognized(type_name: Option<&str>, error: &dyn std::fmt::Display, body: &[u8]) -> Status {
+fn unrecognized(
+    type_name: Option<&str>,
+    error: &dyn std::fmt::Display,
+    body: &[u8],
+    is_json: bool,
+) -> Status {
     let summary = match body {
         [] => "<empty>".to_owned(),
         [b'{', ..] if body.len() <= SUMMARY_BYTES => String::from_utf8_lossy(body).into_owned(),
@@ -236,9 +311,9 @@ fn unrecognized(type_name: Option<&str>, error: &dyn std::fmt::Display, body: &[
             format!("{hex}{}", if body.len() > SUMMARY_BYTES { " ..." } else { "" })
         }
     };
-    let error = match body.first() {
-        Some(b'{') => format!("couldn't get version/kind; json parse error: {error}"),
-        _ => error.to_string(),
+    let error = match is_json {
+        true => format!("couldn't get version/kind; json parse error: {error}"),
+        false => error.to_string(),
     };
     let of = match type_name {
         None => String::new(),
@@ -257,9 +332,13 @@ fn cannot_be_handled(
     type_name: &str,
     error: &dyn std::fmt::Display,
 ) -> Status {
-    let wanted = type_name.rsplit('.').next().unwrap_or(type_name);
+    let mut names = type_name.rsplit('.');
+    let wanted = names.next().unwrap_or(type_name);
     let kind = if kind.is_empty() { wanted } else { kind };
-    let version = version_of(api_version);
+    let version = match version_of(api_version) {
+        "" => names.next().unwrap_or_default(),
+        version => version,
+    };
     Status::bad_request(format!(
         "{kind} in version \"{version}\" cannot be handled as a {wanted}: {error}"
     ))

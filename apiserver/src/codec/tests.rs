@@ -159,10 +159,14 @@ fn empty_values_that_mean_nothing_are_not_read() {
         json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
+            "metadata": {},
             "spec": {
                 "replicas": 0,
-                "template": {"spec": {
+                "selector": null,
+                "strategy": {},
+                "template": {"metadata": {}, "spec": {
                     "automountServiceAccountToken": false,
+                    "containers": null,
                     "volumes": [{"name": "v", "emptyDir": {}}],
                 }},
             },
@@ -173,8 +177,9 @@ fn empty_values_that_mean_nothing_are_not_read() {
 
 #[test]
 fn stored_values_say_what_they_are() {
-    let lease =
-        object(json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}}));
+    let lease = object(json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}, "spec": {},
+    }));
     let bytes = to_protobuf(&lease, "io.k8s.api.coordination.v1.Lease").unwrap();
     assert_eq!(decode_stored(&bytes).unwrap(), lease);
     assert_eq!(
@@ -189,6 +194,55 @@ fn stored_values_say_what_they_are() {
         &envelope::write("example.com/v1", "Odd", |_| {}),
     ] {
         assert_eq!(decode_stored(odd).unwrap_err().code, 500, "{odd:?}");
+    }
+}
+
+/// What a real server answers where nothing was said, seen of 1.36.
+#[test]
+fn what_always_stands_in_an_object_is_filled_in() {
+    for (name, given, filled) in [
+        ("io.k8s.api.core.v1.ConfigMap", json!({}), json!({"metadata": {}})),
+        (
+            "io.k8s.api.apps.v1.DaemonSet",
+            json!({"metadata": {"name": "a"}, "spec": {"template": {"spec": {"containers": [{"name": "c"}]}}}}),
+            json!({
+                "metadata": {"name": "a"},
+                "spec": {
+                    "selector": null,
+                    "template": {
+                        "metadata": {},
+                        "spec": {"containers": [{"name": "c", "resources": {}}]},
+                    },
+                    "updateStrategy": {},
+                },
+                "status": {
+                    "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0,
+                    "numberReady": 0,
+                },
+            }),
+        ),
+        (
+            "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus",
+            json!({"currentMetrics": null, "conditions": [{"type": "a"}]}),
+            json!({
+                "conditions": [{"type": "a", "status": "", "lastTransitionTime": null}],
+                "currentMetrics": null, "desiredReplicas": 0,
+            }),
+        ),
+        (
+            "io.k8s.api.core.v1.ResourceFieldSelector",
+            json!({"resource": "limits.cpu"}),
+            json!({"resource": "limits.cpu", "divisor": "0"}),
+        ),
+        (
+            "io.k8s.api.core.v1.HTTPGetAction",
+            json!({"path": "/"}),
+            json!({"path": "/", "port": 0}),
+        ),
+    ] {
+        let mut object = object(given);
+        fill(name, &mut object);
+        assert_eq!(Value::Object(object), filled, "{name}");
     }
 }
 
@@ -227,16 +281,77 @@ fn kinds_are_those_of_the_path() {
     for (given, text) in [
         (
             json!({"apiVersion": "v1", "kind": "Deployment"}),
-            "the API version in the data (v1) does not match the expected API version (apps/v1)",
+            "Deployment in version \"v1\" cannot be handled as a Deployment: no kind \"Deployment\" is registered for \
+             version \"v1\" in scheme \"pkg/runtime/scheme.go:111\"",
         ),
         (
             json!({"apiVersion": "apps/v1", "kind": "ReplicaSet"}),
             "ReplicaSet in version \"v1\" cannot be handled as a Deployment: converting (v1.ReplicaSet) to \
-             (v1.Deployment): unknown conversion",
+             (apps.Deployment): unknown conversion",
         ),
     ] {
         let status = expect_kind(&mut object(given), "apps/v1", "Deployment").unwrap_err();
         assert_eq!((status.code, status.message.as_str()), (400, text));
+    }
+    let older = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler"});
+    let status = expect_kind(&mut object(older), "autoscaling/v2", "HorizontalPodAutoscaler").unwrap_err();
+    assert_eq!(
+        status.message,
+        "the API version in the data (autoscaling/v1) does not match the expected API version (autoscaling/v2)"
+    );
+}
+
+/// The words for bodies that are no objects, seen of a real server.
+#[test]
+fn what_is_no_object_is_told_in_the_words_of_go() {
+    let of_go = "json: cannot unmarshal array into Go value of type struct { APIVersion string \
+                 \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" } (5b5d)";
+    for (body, told) in [
+        ("", "unexpected end of JSON input (<empty>)"),
+        ("{", "unexpected end of JSON input ({)"),
+        ("[]", of_go),
+        ("{} x", "invalid character 'x' after top-level value ({} x)"),
+    ] {
+        let status = decode(body.as_bytes(), None, Some("io.k8s.api.core.v1.ConfigMap")).unwrap_err();
+        let expected = format!(
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse \
+             error: {told}"
+        );
+        assert_eq!(status.message, expected, "{body}");
+    }
+    assert!(decode(b"null", None, None).unwrap().is_empty());
+}
+
+/// A strategic merge patch goes through another converter than JSON does.
+#[test]
+fn values_that_do_not_fit_are_told_in_two_ways() {
+    let deployment = "io.k8s.api.apps.v1.Deployment";
+    for (object, told) in [
+        (json!({"spec": "x"}), "cannot restore struct from: string"),
+        (json!({"spec": {"replicas": "x"}}), "unrecognized type: int32"),
+        (
+            json!({"spec": {"replicas": 1.5}}),
+            "cannot convert float64 to int32",
+        ),
+        (
+            json!({"metadata": {"labels": {"a": 1}}}),
+            "cannot convert int64 to string",
+        ),
+        (
+            json!({"spec": {"template": {"spec": {"containers": {}}}}}),
+            "cannot restore slice from map",
+        ),
+    ] {
+        let object = self::object(object);
+        assert_eq!(
+            type_error(deployment, &object, Words::Converter).as_deref(),
+            Some(told)
+        );
+        assert!(
+            type_error(deployment, &object, Words::Json)
+                .unwrap()
+                .starts_with("json: ")
+        );
     }
 }
 

@@ -12,7 +12,7 @@ use super::write::is_to_go;
 use super::{Engine, Listed, namespaces};
 use crate::etcd::Written;
 use crate::object::{Object, finalizers, is_terminating, meta, metadata, metadata_mut, set_resource_version};
-use crate::resources::{Resource, Subresource};
+use crate::resources::{Resource, Subresource, Way};
 use crate::rules::{self, seconds};
 use crate::status::{Reason, Status};
 
@@ -95,7 +95,7 @@ impl Engine {
         options: &DeleteOptions,
         write: &WriteOptions,
     ) -> Result<Result<Deleted, Option<KeyValue>>, Status> {
-        let mut old = object_of(r, kv)?;
+        let old = object_of(r, kv)?;
         check_preconditions(r, &old, options)?;
         let mut new = doomed(r, &old, options, write.now);
         let goes = is_to_go(r, &new);
@@ -104,7 +104,7 @@ impl Engine {
         }
         if write.dry_run {
             return Ok(Ok(if goes {
-                Deleted::Gone(old)
+                Deleted::Gone(last_seen(r, old, new))
             } else {
                 Deleted::Marked(new)
             }));
@@ -116,8 +116,9 @@ impl Engine {
         };
         match written {
             Written::Done(revision) if goes => {
-                set_resource_version(&mut old, revision);
-                Ok(Ok(Deleted::Gone(old)))
+                let mut last = last_seen(r, old, new);
+                set_resource_version(&mut last, revision);
+                Ok(Ok(Deleted::Gone(last)))
             }
             Written::Done(revision) => {
                 set_resource_version(&mut new, revision);
@@ -128,23 +129,39 @@ impl Engine {
     }
 }
 
+/// What a client is shown of what is gone: of what ends in its own time also that this time is over.
+fn last_seen(r: &Resource, old: Object, new: Object) -> Object {
+    if rules::ends_in_its_time(r) { new } else { old }
+}
+
 fn check_preconditions(r: &Resource, object: &Object, options: &DeleteOptions) -> Result<(), Status> {
     let checks = [
-        ("UID", &options.uid, meta(object, "uid")),
+        (
+            "UID",
+            &options.uid,
+            meta(object, "uid"),
+            "deleted and then recreated",
+        ),
         (
             "ResourceVersion",
             &options.resource_version,
             meta(object, "resourceVersion"),
+            "modified",
         ),
     ];
-    for (what, expected, found) in checks {
+    for (what, expected, found, became) in checks {
         if let Some(expected) = expected
             && expected != found
         {
+            let name = meta(object, "name");
+            let kind = r.kind;
             let text = format!(
-                "Precondition failed: {what} in precondition: {expected}, {what} in object meta: {found}"
+                "Operation cannot be fulfilled on {kind} \"{name}\": the {what} in the precondition ({expected}) does \
+                 not match the {what} in record ({found}). The object might have been {became}"
             );
-            return Err(Status::conflict(r, meta(object, "name"), &text));
+            let mut status = Status::new(Reason::Conflict, text).about(r, name);
+            kind.clone_into(&mut status.details.kind);
+            return Err(status);
         }
     }
     Ok(())
@@ -153,7 +170,9 @@ fn check_preconditions(r: &Resource, object: &Object, options: &DeleteOptions) -
 /// The object as one that is to be deleted, whether or not anything holds it.
 fn doomed(r: &Resource, old: &Object, options: &DeleteOptions, now: Timestamp) -> Object {
     let mut new = old.clone();
-    if let Some(propagation) = options.propagation {
+    let is_said = finalizers(old).any(|finalizer| [ORPHAN, FOREGROUND].contains(&finalizer));
+    let own = r.orphans().filter(|_| !is_said).map(|_| Propagation::Orphan);
+    if let Some(propagation) = options.propagation.or(own) {
         set_propagation(&mut new, propagation);
     }
     if is_terminating(old) {
@@ -167,9 +186,13 @@ fn doomed(r: &Resource, old: &Object, options: &DeleteOptions, now: Timestamp) -
         "deletionTimestamp".to_owned(),
         seconds(after(now, grace_s)).into(),
     );
-    metadata.insert("deletionGracePeriodSeconds".to_owned(), grace_s.into());
-    if let Some(generation) = generation.filter(|generation| *generation > 0) {
-        metadata.insert("generation".to_owned(), generation.saturating_add(1).into());
+    if r.is(Way::DeletedInSteps) {
+        // It is emptied first, which is no matter of time.
+    } else {
+        metadata.insert("deletionGracePeriodSeconds".to_owned(), grace_s.into());
+        if let Some(generation) = generation.filter(|generation| *generation > 0) {
+            metadata.insert("generation".to_owned(), generation.saturating_add(1).into());
+        }
     }
     if r.has(Subresource::Finalize) {
         namespaces::set_terminating(&mut new);

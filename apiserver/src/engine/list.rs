@@ -262,13 +262,17 @@ fn write_token(revision: i64, start: String) -> String {
 }
 
 fn read_token(text: &str) -> Result<Token, Status> {
-    let refused = |why: String| Status::bad_request(format!("continue key is not valid: {why}"));
+    let refused = |why: String| {
+        Status::bad_request(format!(
+            "invalid continue token: continue key is not valid: {why}"
+        ))
+    };
     let json = BASE64_URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))
         .map_err(|error| refused(error.to_string()))?;
     let token: Token = serde_json::from_slice(&json).map_err(|error| refused(error.to_string()))?;
     if token.v != TOKEN_VERSION {
-        let why = format!("server does not recognize this encoded version {:?}", token.v);
+        let why = format!("server does not recognize this encoded version {}", token.v);
         return Err(refused(why));
     }
     if token.rv == 0 || token.rv < NOW || token.start.is_empty() {

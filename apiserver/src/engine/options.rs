@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::object::Object;
 use crate::select::{Fields, Labels};
-use crate::status::{Cause, Details, Reason, Status};
+use crate::status::{Cause, Status};
 
 /// Which objects are listed, at which revision, and how many at once.
 #[derive(Clone, Debug, Default)]
@@ -125,7 +125,7 @@ impl DeleteOptions {
                     .ok_or_else(|| unreadable("propagationPolicy", "string"))?;
                 options.propagation = Propagation::parse(text);
                 if options.propagation.is_none() {
-                    let known = ["Background", "Foreground", "Orphan"];
+                    let known = ["Foreground", "Background", "Orphan", "nil"];
                     causes.push(Cause::not_supported("propagationPolicy", policy, &known));
                 }
             }
@@ -159,7 +159,7 @@ impl DeleteOptions {
             options.resource_version = text("resourceVersion");
         }
         if !causes.is_empty() {
-            return Err(invalid_options("DeleteOptions", causes));
+            return Err(Status::invalid_options("DeleteOptions", causes));
         }
         Ok(options)
     }
@@ -173,27 +173,26 @@ impl ListOptions {
         };
         let version = self.resource_version.as_deref().unwrap_or_default();
         let field = "resourceVersionMatch";
-        let cause = if version.is_empty() {
+        let mut causes = Vec::new();
+        if version.is_empty() {
             let text = "resourceVersionMatch is forbidden unless resourceVersion is provided";
-            Some(Cause::forbidden(field, text))
-        } else if self.continue_.as_deref().is_some_and(|token| !token.is_empty()) {
+            causes.push(Cause::forbidden(field, text));
+        }
+        if self.continue_.as_deref().is_some_and(|token| !token.is_empty()) {
             let text = "resourceVersionMatch is forbidden when continue is provided";
-            Some(Cause::forbidden(field, text))
-        } else if !matches!(how, "Exact" | "NotOlderThan") {
-            Some(Cause::not_supported(
-                field,
-                &how.into(),
-                &["Exact", "NotOlderThan", ""],
-            ))
-        } else if how == "Exact" && version == "0" {
+            causes.push(Cause::forbidden(field, text));
+        }
+        if !matches!(how, "Exact" | "NotOlderThan") {
+            let known = ["Exact", "NotOlderThan", ""];
+            causes.push(Cause::not_supported(field, &how.into(), &known));
+        }
+        if how == "Exact" && version == "0" {
             let text = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
-            Some(Cause::forbidden(field, text))
-        } else {
-            None
-        };
-        match cause {
-            Some(cause) => Err(invalid_options("ListOptions", vec![cause])),
-            None => Ok(()),
+            causes.push(Cause::forbidden(field, text));
+        }
+        match causes.is_empty() {
+            true => Ok(()),
+            false => Err(Status::invalid_options("ListOptions", causes)),
         }
     }
 }
@@ -203,19 +202,26 @@ impl WatchOptions {
     pub(super) fn check(&self) -> Result<(), Status> {
         let how = self.version_match.as_deref().unwrap_or_default();
         let field = "resourceVersionMatch";
-        let cause = match self.send_initial_events {
-            None if how.is_empty() => return Ok(()),
+        let mut causes = Vec::new();
+        match self.send_initial_events {
+            None if how.is_empty() => {}
             None => {
                 let text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-                Cause::forbidden(field, text)
+                causes.push(Cause::forbidden(field, text));
             }
-            Some(_) if how == "NotOlderThan" => return Ok(()),
+            Some(_) if how == "NotOlderThan" => {}
             Some(_) => {
                 let text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-                Cause::forbidden(field, text)
+                causes.push(Cause::forbidden(field, text));
+                if !how.is_empty() {
+                    causes.push(Cause::not_supported(field, &how.into(), &["NotOlderThan"]));
+                }
             }
-        };
-        Err(invalid_options("ListOptions", vec![cause]))
+        }
+        match causes.is_empty() {
+            true => Ok(()),
+            false => Err(Status::invalid_options("ListOptions", causes)),
+        }
     }
 }
 
@@ -246,29 +252,6 @@ fn unreadable(field: &str, expected: &str) -> Status {
     Status::bad_request(format!(
         "json: cannot unmarshal into Go struct field DeleteOptions.{field} of type {expected}"
     ))
-}
-
-/// Options that contradict each other are invalid as objects are.
-fn invalid_options(kind: &str, causes: Vec<Cause>) -> Status {
-    let told: Vec<String> = causes
-        .iter()
-        .map(|cause| format!("{}: {}", cause.field, cause.message))
-        .collect();
-    let told = match told.as_slice() {
-        [one] => one.clone(),
-        many => format!("[{}]", many.join(", ")),
-    };
-    let mut status = Status::new(
-        Reason::Invalid,
-        format!("{kind}.meta.k8s.io \"\" is invalid: {told}"),
-    );
-    status.details = Box::new(Details {
-        group: "meta.k8s.io".to_owned(),
-        kind: kind.to_owned(),
-        causes,
-        ..Details::default()
-    });
-    status
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use proto::mvccpb::KeyValue;
 use super::item::Item;
 use super::keys;
 use super::{Engine, Found};
-use crate::codec::decode_stored;
+use crate::codec::{self, decode_stored};
 use crate::object::{Object, set_resource_version};
 use crate::resources::Resource;
-use crate::rules::convert;
+use crate::rules::{self, convert};
 use crate::status::Status;
 
 impl Engine {
@@ -32,15 +32,31 @@ impl Engine {
 
 /// What is in a value of the store, as an object of this resource.
 pub(super) fn item_of(r: &'static Resource, value: &[u8], revision: i64) -> Result<Item, Status> {
-    if r.stored_as.is_none() {
+    if r.stored_as.is_none() && is_json(value) {
         return Item::stored(value, revision);
     }
-    Item::of(in_version_of(r, decode_stored(value)?), revision)
+    Item::of(in_version_of(r, read(r, value)?), revision)
+}
+
+fn is_json(value: &[u8]) -> bool {
+    value.first() == Some(&b'{')
+}
+
+/// What a value of the store holds, in the version of the store. A typed server completes what it has stored when it reads
+/// it; ours stores it whole.
+fn read(r: &'static Resource, value: &[u8]) -> Result<Object, Status> {
+    let mut stored = decode_stored(value)?;
+    if !is_json(value) {
+        let as_stored = r.stored();
+        rules::default(as_stored, &mut stored);
+        codec::fill(as_stored.type_name, &mut stored);
+    }
+    Ok(stored)
 }
 
 /// The fields of what is in the store, with the resource version.
 pub(super) fn object_of(r: &'static Resource, kv: &KeyValue) -> Result<Object, Status> {
-    let mut object = in_version_of(r, decode_stored(&kv.value)?);
+    let mut object = in_version_of(r, read(r, &kv.value)?);
     set_resource_version(&mut object, kv.mod_revision);
     Ok(object)
 }
@@ -59,7 +75,11 @@ pub(super) fn value_of(r: &'static Resource, object: &Object) -> Result<Bytes, S
 
 fn in_version_of(r: &'static Resource, stored: Object) -> Object {
     match r.stored_as {
-        Some(_) => convert(stored, r.stored(), r),
+        Some(_) => {
+            let mut object = convert(stored, r.stored(), r);
+            codec::fill(r.type_name, &mut object);
+            object
+        }
         None => stored,
     }
 }

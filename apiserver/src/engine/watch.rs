@@ -21,6 +21,7 @@ use super::list::{behind, is_selected};
 use super::options::{WatchOptions, parse_version};
 use super::ring::{Entry, Seen};
 use super::storage::item_of;
+use crate::codec;
 use crate::etcd::{Batch, Failure, Page, Stream};
 use crate::resources::Resource;
 use crate::status::Status;
@@ -117,7 +118,11 @@ impl Engine {
     ) -> Result<Watch, Status> {
         options.check()?;
         let place = self.place(r, namespace, &options.fields)?;
-        let version = parse_version(options.resource_version.as_deref())?;
+        let version = parse_version(options.resource_version.as_deref()).map_err(|status| {
+            let told = status.message;
+            let told = told.strip_prefix("invalid resource version: ").unwrap_or(&told);
+            Status::unforeseen(told)
+        })?;
         let feed = self.feed(r);
         feed.ready().await?;
         // Without a version, and from any version, it begins with what is there; so it does if it is asked to.
@@ -356,12 +361,13 @@ impl Watch {
         let mut object = json!({
             "kind": self.r.kind,
             "apiVersion": self.r.api_version(),
-            "metadata": {"creationTimestamp": null},
+            "metadata": {},
         });
         if initial {
             object["metadata"]["annotations"] = json!({INITIAL_EVENTS_END: "true"});
         }
-        let object = object.as_object().cloned().unwrap_or_default();
+        let mut object = object.as_object().cloned().unwrap_or_default();
+        codec::fill(self.r.type_name, &mut object);
         Ok(Event {
             kind: EventKind::Bookmark,
             object: Arc::new(Item::of(object, revision)?),

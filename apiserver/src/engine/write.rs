@@ -13,9 +13,9 @@ use crate::managed;
 use crate::object::{
     Object, finalizers, is_terminating, meta, metadata_mut, resource_version, set_resource_version,
 };
-use crate::resources::{Resource, Subresource};
+use crate::resources::{Resource, Subresource, Way};
 use crate::rules::{self, services};
-use crate::status::{Cause, Reason, Status};
+use crate::status::{Cause, Status};
 
 /// What an update made of an object.
 #[derive(Clone, PartialEq, Debug)]
@@ -59,7 +59,7 @@ impl Engine {
         in_namespace(r, namespace, &mut object)?;
         if resource_version(&object) != 0 || !meta(&object, "resourceVersion").is_empty() {
             let text = "resourceVersion should not be set on objects to be created";
-            return Err(Status::new(Reason::InternalError, text));
+            return Err(Status::unforeseen(text));
         }
         let base = generate_base(&object);
         let named_by = base.clone();
@@ -129,6 +129,7 @@ impl Engine {
         set_resource_version(&mut new, kv.mod_revision);
         codec::conform(r.type_name, &mut new);
         rules::default(r, &mut new);
+        codec::fill(r.type_name, &mut new);
         rules::prepare_update(r, target.subresource, &old, &mut new);
         let causes = rules::validate_in(r, target.subresource, Some(&old), &new);
         if !causes.is_empty() {
@@ -176,9 +177,15 @@ impl Engine {
     ) -> Result<Try, Status> {
         let Target { r, name, options, .. } = target;
         let mut new = change(None)?;
-        if !meta(&new, "resourceVersion").is_empty() {
-            // It was there when it had this version.
-            return Err(Status::not_found(r, name));
+        let uid = meta(&new, "uid");
+        if !uid.is_empty() {
+            let told = match options.applied {
+                true => format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                ),
+                false => other_uid(target.key, uid, ""),
+            };
+            return Err(Status::conflict(r, name, &told));
         }
         in_namespace(r, target.namespace, &mut new)?;
         named(target.name, &mut new)?;
@@ -263,9 +270,11 @@ fn prepare(r: &'static Resource, mut object: Object, options: &WriteOptions) -> 
     metadata.remove("resourceVersion");
     codec::conform(r.type_name, &mut object);
     rules::default(r, &mut object);
+    codec::fill(r.type_name, &mut object);
     // What the server adds from here on is nobody's.
     track(r, None, None, &mut object, options);
     rules::prepare_create(r, &mut object);
+    codec::fill(r.type_name, &mut object);
     let causes = rules::validate(r, None, &object);
     if !causes.is_empty() {
         return Err(Status::invalid(r, meta(&object, "name"), causes));
@@ -334,19 +343,30 @@ fn check_same(target: Target<'_>, old: &Object, new: &mut Object, revision: i64)
     named(name, new)?;
     let (uid, known) = (meta(new, "uid"), meta(old, "uid"));
     if !uid.is_empty() && uid != known {
-        let text = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {known}");
-        return Err(Status::conflict(r, name, &text));
+        return Err(Status::conflict(r, name, &other_uid(target.key, uid, known)));
     }
     match meta(new, "resourceVersion") {
+        "" | "0" if r.is(Way::UpdatedByVersion) => {
+            let field = "metadata.resourceVersion";
+            let cause = Cause::invalid(field, &0.into(), "must be specified for an update");
+            Err(Status::invalid_kind(r.group, r.plural, name, vec![cause]))
+        }
         // For whatever is there; 0 was never a version.
         "" | "0" => Ok(()),
         version if version == revision.to_string() => Ok(()),
-        version if version.parse::<u64>().is_err() => {
-            let cause = Cause::invalid("metadata.resourceVersion", &version.into(), "must be a number");
-            Err(Status::invalid(r, name, vec![cause]))
-        }
+        version if version.parse::<u64>().is_err() => Err(Status::unforeseen(format!(
+            "strconv.ParseUint: parsing {version:?}: invalid syntax"
+        ))),
         _ => Err(Status::modified(r, name)),
     }
+}
+
+/// Whoever writes means another object than the one that is there.
+fn other_uid(key: &str, uid: &str, known: &str) -> String {
+    format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+         failed: UID in precondition: {uid}, UID in object meta: {known}"
+    )
 }
 
 /// Whether nothing holds an object that is on its way out any more: no finalizer, no time to end.

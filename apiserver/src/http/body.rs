@@ -6,9 +6,9 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::request::{Query, Request};
-use crate::codec;
+use crate::codec::{self, Words};
 use crate::object::{Object, meta, metadata_mut};
-use crate::status::{Reason, Status};
+use crate::status::{Cause, Reason, Status};
 
 /// What a client has sent.
 pub(crate) struct Sent {
@@ -72,7 +72,10 @@ impl Sent {
             ));
         }
         let name = meta(object, "name").to_owned();
-        if !request.name.is_empty() && !name.is_empty() && name != request.name {
+        if !request.name.is_empty() && name.is_empty() {
+            return Err(nameless(&request.name));
+        }
+        if !request.name.is_empty() && name != request.name {
             return Err(Status::bad_request(format!(
                 "the name of the object ({name}) does not match the name on the URL ({})",
                 request.name
@@ -83,9 +86,6 @@ impl Sent {
             metadata.insert("namespace".to_owned(), request.namespace.as_str().into());
         } else {
             metadata.remove("namespace");
-        }
-        if !request.name.is_empty() {
-            metadata.insert("name".to_owned(), request.name.as_str().into());
         }
         Ok(decoded)
     }
@@ -99,9 +99,16 @@ impl Sent {
     }
 }
 
+/// The refusal of an object that does not say which it is.
+pub(crate) fn nameless(name: &str) -> Status {
+    Status::bad_request(format!(
+        "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+    ))
+}
+
 /// What is wrong with an object's fields, as a refusal where that was asked for.
 fn judge(query: &Query, type_name: &str, raw: &[u8], object: &Object) -> Result<Vec<String>, Status> {
-    let validation = field_validation(query)?;
+    let validation = field_validation(query, "CreateOptions")?;
     let findings = match validation {
         FieldValidation::Ignore => Vec::new(),
         FieldValidation::Warn | FieldValidation::Strict => codec::strict(type_name, raw, object),
@@ -113,19 +120,50 @@ fn judge(query: &Query, type_name: &str, raw: &[u8], object: &Object) -> Result<
     Ok(findings)
 }
 
-/// The same of an object that was not sent as a whole but made of a patch.
-pub(crate) fn judge_patched(query: &Query, type_name: &str, object: &Object) -> Result<Vec<String>, Status> {
-    judge(query, type_name, b"", object)
+/// What is wrong with an object that was not sent as a whole but made of a patch: what its sender should be told, or why it
+/// cannot be.
+pub(crate) fn judge_patched(
+    query: &Query,
+    type_name: &str,
+    object: &Object,
+    words: Words,
+) -> Result<Vec<String>, Unfit> {
+    let findings = match field_validation(query, "PatchOptions").map_err(Unfit::Refused)? {
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Warn => codec::strict(type_name, b"", object),
+        FieldValidation::Strict => {
+            let findings = codec::strict(type_name, b"", object);
+            if !findings.is_empty() {
+                let told = format!("strict decoding error: {}", findings.join(", "));
+                return Err(Unfit::Told(told));
+            }
+            findings
+        }
+    };
+    match codec::type_error(type_name, object, words) {
+        Some(told) => Err(Unfit::Told(told)),
+        None => Ok(findings),
+    }
 }
 
-fn field_validation(query: &Query) -> Result<FieldValidation, Status> {
+/// Why a patched object cannot be.
+pub(crate) enum Unfit {
+    /// The request itself is odd.
+    Refused(Status),
+    /// What is wrong with it.
+    Told(String),
+}
+
+fn field_validation(query: &Query, kind: &str) -> Result<FieldValidation, Status> {
     match query.get("fieldValidation") {
         "Ignore" => Ok(FieldValidation::Ignore),
         "" | "Warn" => Ok(FieldValidation::Warn),
         "Strict" => Ok(FieldValidation::Strict),
-        other => Err(Status::bad_request(format!(
-            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-        ))),
+        other => {
+            let known = ["", "Ignore", "Strict", "Warn"];
+            let cause = Cause::not_supported("fieldValidation", &other.into(), &known);
+            Err(Status::invalid_options(kind, vec![cause]))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::codec::{Accepted, AsKind, Media};
 use crate::engine::{ListOptions, Listed};
 use crate::object::Object;
 use crate::select::{Fields, Labels};
-use crate::status::Status;
+use crate::status::{Cause, Status};
 use crate::table;
 
 /// Lists a collection.
@@ -109,6 +109,13 @@ pub(crate) fn list_options(request: &Request) -> Result<ListOptions, Status> {
     let query = &request.query;
     let (labels, fields) = selectors(request)?;
     let text = |name: &str| Some(query.get(name).to_owned()).filter(|text| !text.is_empty());
+    // It says nothing here, but it must be a number.
+    query.number("timeoutSeconds")?;
+    if text("sendInitialEvents").is_some() {
+        let told = "sendInitialEvents is forbidden for list";
+        let cause = Cause::forbidden("sendInitialEvents", told);
+        return Err(Status::invalid_options("ListOptions", vec![cause]));
+    }
     Ok(ListOptions {
         labels,
         fields,

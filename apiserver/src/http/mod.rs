@@ -45,6 +45,7 @@ pub fn router(engine: Engine) -> Router {
             .route(&format!("{probe}/{{*check}}"), get(probed));
     }
     router
+        .route("/", get(paths))
         .route("/version", get(version))
         .route("/version/", get(version))
         .route("/openapi/v2", get(openapi_v2))
@@ -76,6 +77,20 @@ async fn probed(State(engine): State<Engine>) -> Response<Body> {
             "[-]etcd failed: the store cannot be asked\nhealthz check failed",
         ),
     }
+}
+
+/// All paths that are not below a group's version.
+async fn paths() -> Response<Body> {
+    let mut paths: Vec<String> = PATHS.iter().map(|path| (*path).to_owned()).collect();
+    for (group, versions) in crate::resources::groups() {
+        if group.is_empty() {
+            continue;
+        }
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    paths.sort();
+    answer::json(StatusCode::OK, serde_json::json!({ "paths": paths }).to_string())
 }
 
 async fn version() -> Response<Body> {
@@ -153,19 +168,22 @@ async fn resources(State(engine): State<Engine>, request: Request) -> Response<B
         };
         return match found {
             Some(document) => documented(&document, request.headers()),
+            None if is_served(group) => answer::refusal(&Status::no_such_resource()),
             None => nothing().await,
         };
     }
-    if !crate::resources::groups()
-        .iter()
-        .any(|(known, _)| *known == group)
-    {
+    if !is_served(group) {
         return nothing().await;
     }
     match serve(&engine, group, version, rest, request).await {
         Ok(response) => response,
         Err(status) => answer::refusal(&status),
     }
+}
+
+fn is_served(group: &str) -> bool {
+    let groups = crate::resources::groups();
+    groups.iter().any(|(known, _)| *known == group)
 }
 
 async fn serve(
@@ -186,18 +204,41 @@ async fn serve(
         headers: &parts.headers,
     };
     let done = work.done(body);
-    if asked.verb == Verb::Watch {
+    let answered = match asked.verb {
         // What is long is its body.
-        return done.await;
-    }
-    match tokio::time::timeout(REQUEST_MAX, done).await {
-        Ok(answered) => answered,
-        Err(_) => Err(Status::new(
-            Reason::Timeout,
-            "Timeout: request did not complete within the allotted timeout",
-        )),
+        Verb::Watch => done.await,
+        _ => match tokio::time::timeout(REQUEST_MAX, done).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Status::new(
+                Reason::Timeout,
+                "Timeout: request did not complete within the allotted timeout",
+            )),
+        },
+    };
+    match asked.resource.deprecation() {
+        None => answered,
+        Some(told) => {
+            let response = answered.unwrap_or_else(|status| answer::refusal(&status));
+            Ok(answer::warn(response, &[told.to_owned()]))
+        }
     }
 }
 
+const PATHS: &[&str] = &[
+    "/api",
+    "/api/v1",
+    "/apis",
+    "/apis/",
+    "/healthz",
+    "/healthz/ping",
+    "/livez",
+    "/livez/ping",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/",
+    "/readyz",
+    "/readyz/ping",
+    "/version",
+];
 /// As long as a real server works on a request.
 const REQUEST_MAX: Duration = Duration::from_secs(60);

@@ -8,9 +8,10 @@ use super::answer;
 use super::body::{self, Sent};
 use super::gates;
 use super::verbs::{SCALE_TYPE, Work, scale_of};
-use crate::object::{Object, metadata_mut};
-use crate::resources::Subresource;
-use crate::status::{Reason, Status};
+use crate::codec::Words;
+use crate::object::{Object, meta, metadata_mut};
+use crate::resources::{Resource, Subresource};
+use crate::status::{Cause, Reason, Status};
 use crate::{codec, managed, patch as patching, rules};
 
 /// What a patch is, read once; an object may be patched several times until nobody is faster.
@@ -31,17 +32,15 @@ pub(crate) async fn patch(work: &Work<'_>, sent: Sent) -> Result<Response<Body>,
     let patch = Patch::read(&sent)?;
     let force = request.query.is_on("force");
     if force && !matches!(patch, Patch::Apply(_)) {
-        return Err(Status::bad_request(
-            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
-        ));
+        let cause = Cause::forbidden("force", "may not be specified for non-apply patch");
+        return Err(Status::invalid_options("PatchOptions", vec![cause]));
     }
     let mut options = work.write_options()?;
     if let Patch::Apply(_) = patch {
         options.field_manager = match request.query.get("fieldManager") {
             "" => {
-                return Err(Status::bad_request(
-                    "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-                ));
+                let cause = Cause::required("fieldManager", "is required for apply patch");
+                return Err(Status::invalid_options("PatchOptions", vec![cause]));
             }
             manager => manager.to_owned(),
         };
@@ -53,7 +52,12 @@ pub(crate) async fn patch(work: &Work<'_>, sent: Sent) -> Result<Response<Body>,
         let mut patched = match (&patch, current) {
             (Patch::Apply(applied), current) if !scaled => {
                 let mut applied = applied.clone();
+                expect_type(&applied, resource)?;
                 codec::expect_kind(&mut applied, &resource.api_version(), resource.kind)?;
+                let metadata = metadata_mut(&mut applied);
+                metadata
+                    .entry("name")
+                    .or_insert_with(|| request.name.as_str().into());
                 place(&mut applied, request)?;
                 let below = request.subresource.map(Subresource::name);
                 let manager = &options.field_manager;
@@ -68,9 +72,21 @@ pub(crate) async fn patch(work: &Work<'_>, sent: Sent) -> Result<Response<Body>,
             }
             (patch, Some(current)) => patch.of(resource.type_name, current)?,
         };
+        patch.is_still(resource, &patched)?;
         codec::expect_kind(&mut patched, &resource.api_version(), resource.kind)?;
         place(&mut patched, request)?;
-        warnings = body::judge_patched(&request.query, resource.type_name, &patched)?;
+        if let Some(current) = current {
+            keep_uid(resource, current, &patched)?;
+        }
+        let words = match patch {
+            Patch::Strategic(_) => Words::Converter,
+            _ => Words::Json,
+        };
+        let judged = body::judge_patched(&request.query, resource.type_name, &patched, words);
+        warnings = judged.map_err(|unfit| match unfit {
+            body::Unfit::Refused(status) => status,
+            body::Unfit::Told(told) => patch.unfit(&patched, &told),
+        })?;
         gates::admit(work.user, request, &mut patched)?;
         Ok(patched)
     };
@@ -90,13 +106,15 @@ pub(crate) async fn patch(work: &Work<'_>, sent: Sent) -> Result<Response<Body>,
 fn place(object: &mut Object, request: &super::request::Request) -> Result<(), Status> {
     let metadata = metadata_mut(object);
     let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default();
-    if !name.is_empty() && name != request.name {
+    if name.is_empty() {
+        return Err(body::nameless(&request.name));
+    }
+    if name != request.name {
         return Err(Status::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
             request.name
         )));
     }
-    metadata.insert("name".to_owned(), request.name.as_str().into());
     if request.resource.namespaced {
         let namespace = metadata
             .get("namespace")
@@ -112,19 +130,70 @@ fn place(object: &mut Object, request: &super::request::Request) -> Result<(), S
     Ok(())
 }
 
+/// A patch makes no other object of an object.
+fn keep_uid(resource: &Resource, current: &Object, patched: &Object) -> Result<(), Status> {
+    let uid = meta(patched, "uid");
+    if uid.is_empty() || uid == meta(current, "uid") {
+        return Ok(());
+    }
+    let cause = Cause::invalid("metadata.uid", &uid.into(), "field is immutable");
+    Err(Status::invalid(resource, meta(current, "name"), vec![cause]))
+}
+
+/// What is applied has to say what it is.
+fn expect_type(applied: &Object, resource: &Resource) -> Result<(), Status> {
+    let text = |field: &str| applied.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    if kind == resource.kind && !api_version.is_empty() {
+        return Ok(());
+    }
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    Err(Status::bad_request(format!(
+        "invalid object type: {group}/{version}, Kind={kind}"
+    )))
+}
+
 impl Patch {
+    /// A patch makes no object of another kind or version of an object.
+    fn is_still(&self, resource: &Resource, patched: &Object) -> Result<(), Status> {
+        if !matches!(self, Patch::Json(_) | Patch::Merge(_)) {
+            return Ok(());
+        }
+        let mut judged = patched.clone();
+        codec::expect_kind(&mut judged, &resource.api_version(), resource.kind).map_err(|status| {
+            let told = status.message;
+            let told = told.split_once(": ").map_or(told.as_str(), |(_, told)| told);
+            self.unfit(patched, told)
+        })
+    }
+
+    /// The refusal of what has become of an object by it.
+    fn unfit(&self, patched: &Object, told: &str) -> Status {
+        let shown = match self {
+            Patch::Strategic(patch) => patching::go_text(&Value::Object(patch.clone())),
+            _ => Value::Object(patched.clone()).to_string(),
+        };
+        Status::invalid_kind("", "", "", vec![Cause::invalid("patch", &shown.into(), told)])
+    }
+
     fn read(sent: &Sent) -> Result<Patch, Status> {
-        let object = |value: Value| match value {
+        let object = |value: Value, prefix: &str| match value {
             Value::Object(object) => Ok(object),
-            _ => Err(Status::bad_request("a patch must be an object")),
+            // As Go has it, null says nothing.
+            Value::Null => Ok(Object::new()),
+            other => Err(Status::bad_request(format!(
+                "{prefix}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                codec::what_is(&other)
+            ))),
         };
         match sent.media_type() {
-            "application/json-patch+json" => Ok(Patch::Json(read_json(&sent.bytes)?)),
+            "application/json-patch+json" => Ok(Patch::Json(read_json(&sent.bytes, DECODING)?)),
             "application/merge-patch+json" => {
-                Ok(Patch::Merge(Value::Object(object(read_json(&sent.bytes)?)?)))
+                let patch = read_json(&sent.bytes, DECODING)?;
+                Ok(Patch::Merge(Value::Object(object(patch, DECODING)?)))
             }
             "application/strategic-merge-patch+json" => {
-                Ok(Patch::Strategic(object(read_json(&sent.bytes)?)?))
+                Ok(Patch::Strategic(object(read_json(&sent.bytes, "")?, "")?))
             }
             "application/apply-patch+yaml" => {
                 let applied = codec::decode(&sent.bytes, Some("application/yaml"), None)?;
@@ -132,10 +201,7 @@ impl Patch {
             }
             _ => Err(Status::new(
                 Reason::UnsupportedMediaType,
-                format!(
-                    "the body of the request was in an unknown format - accepted media types include: {}",
-                    MEDIA_TYPES.join(", ")
-                ),
+                "415: Unsupported Media Type",
             )),
         }
     }
@@ -146,7 +212,16 @@ impl Patch {
         let patched = match self {
             Patch::Json(operations) => patching::json(&value(), operations)?,
             Patch::Merge(patch) => patching::merge(&value(), patch),
-            Patch::Strategic(patch) => return patching::strategic(type_name, target, patch),
+            Patch::Strategic(patch) => {
+                let mut patched = patching::strategic(type_name, target, patch)?;
+                // Of what type it is, is no matter of such a patch.
+                for field in ["apiVersion", "kind"] {
+                    if let Some(kept) = target.get(field) {
+                        patched.insert(field.to_owned(), kept.clone());
+                    }
+                }
+                return Ok(patched);
+            }
             // Below an object nothing is owned field by field.
             Patch::Apply(applied) => patching::merge(&value(), &Value::Object(applied.clone())),
         };
@@ -157,14 +232,11 @@ impl Patch {
     }
 }
 
-fn read_json(bytes: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+fn read_json(bytes: &[u8], prefix: &str) -> Result<Value, Status> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let told = codec::json_error(&error, bytes);
+        Status::bad_request(format!("{prefix}{told}"))
+    })
 }
 
-const MEDIA_TYPES: &[&str] = &[
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
+const DECODING: &str = "error decoding patch: ";

@@ -90,7 +90,7 @@ impl Query {
             text => match text.parse() {
                 Ok(number) => Ok(Some(number)),
                 Err(_) => Err(Status::bad_request(format!(
-                    "unable to decode query parameter \"{name}\": strconv.ParseInt: parsing {text:?}: invalid syntax"
+                    "strconv.ParseInt: parsing {text:?}: invalid syntax"
                 ))),
             },
         }
@@ -164,10 +164,13 @@ fn verb(
     query: &Query,
 ) -> Result<Verb, Status> {
     let one = !name.is_empty();
+    if one && resource.question {
+        return Err(Status::no_such_resource());
+    }
     let verb = match *method {
-        Method::GET | Method::HEAD if query.is_on("watch") && subresource.is_none() => Verb::Watch,
-        Method::GET | Method::HEAD if one => Verb::Get,
-        Method::GET | Method::HEAD => Verb::List,
+        Method::GET if query.is_on("watch") && subresource.is_none() => Verb::Watch,
+        Method::GET if one => Verb::Get,
+        Method::GET => Verb::List,
         Method::POST if !one || subresource.is_some() => Verb::Create,
         Method::PUT if one => Verb::Update,
         Method::PATCH if one => Verb::Patch,

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::{HeaderMap, Response, StatusCode, header};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer;
 use super::body::{self, Sent};
@@ -17,9 +17,9 @@ use super::watches;
 use crate::codec::{self, Accepted, AsKind, Media};
 use crate::engine::{DeleteOptions, Deleted, Engine, Updated, WriteOptions};
 use crate::object::{Object, meta};
-use crate::resources::{Resource, Subresource};
+use crate::resources::{Resource, Subresource, Way};
 use crate::rules;
-use crate::status::{Details, Status};
+use crate::status::{Cause, Details, Status};
 
 /// One request on its way, past the gates that need no body.
 pub(crate) struct Work<'a> {
@@ -52,7 +52,13 @@ impl Work<'_> {
 
     /// How a write is to be made.
     pub(crate) fn write_options(&self) -> Result<WriteOptions, Status> {
-        let mut options = write_options(&self.request.query, self.headers)?;
+        let kind = match self.request.verb {
+            Verb::Create => "CreateOptions",
+            Verb::Patch => "PatchOptions",
+            Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
+            _ => "UpdateOptions",
+        };
+        let mut options = write_options(&self.request.query, self.headers, kind)?;
         options.user.clone_from(&self.user.name);
         Ok(options)
     }
@@ -117,6 +123,9 @@ impl Work<'_> {
         let options = self.write_options()?;
         if request.subresource == Some(Subresource::Scale) {
             let scale = sent.decode(SCALE_TYPE, &request.query)?.object;
+            if meta(&scale, "name").is_empty() {
+                return Err(body::nameless(&request.name));
+            }
             let change = |current: Option<&Object>| {
                 let current = current.ok_or_else(|| Status::not_found(request.resource, &request.name))?;
                 let mut scaled = current.clone();
@@ -130,10 +139,15 @@ impl Work<'_> {
         gates::admit(self.user, request, &mut object)?;
         let change = |current: Option<&Object>| match current {
             Some(_) => Ok(object.clone()),
+            None if request.resource.is(Way::MadeByUpdate) => Ok(object.clone()),
             None => Err(Status::not_found(request.resource, &request.name)),
         };
         let updated = self.change(&options, change).await?;
-        let response = self.answer(StatusCode::OK, &updated.object)?;
+        let code = match updated.created {
+            true => StatusCode::CREATED,
+            false => StatusCode::OK,
+        };
+        let response = self.answer(code, &updated.object)?;
         Ok(answer::warn(response, &warnings))
     }
 
@@ -159,13 +173,22 @@ impl Work<'_> {
     async fn bind(&self, sent: &Sent) -> Result<Response<Body>, Status> {
         let request = self.request;
         let binding = sent.decode(BINDING_TYPE, &request.query)?.object;
+        let name = meta(&binding, "name");
+        if !name.is_empty() && name != request.name {
+            return Err(Status::bad_request(
+                "name in URL does not match name in Binding object",
+            ));
+        }
         let change = |current: Option<&Object>| {
             let current = current.ok_or_else(|| Status::not_found(request.resource, &request.name))?;
             let mut bound = current.clone();
             rules::bind(&mut bound, &binding, Timestamp::now())?;
             Ok(bound)
         };
-        self.change(&self.write_options()?, change).await?;
+        let mut options = self.write_options()?;
+        // To whom a pod is bound is nobody's.
+        options.field_manager.clear();
+        self.change(&options, change).await?;
         Ok(answer::success(StatusCode::CREATED, None))
     }
 
@@ -196,10 +219,12 @@ impl Work<'_> {
                 &write,
             )
             .await?;
+        let orphans = request.resource.orphans().filter(|told| !told.is_empty());
+        let warnings = orphans.filter(|_| options.propagation.is_none());
+        let warnings: Vec<String> = warnings.into_iter().map(str::to_owned).collect();
         match deleted {
-            Deleted::Marked(object) => self.answer(StatusCode::OK, &object),
-            // These clients wait for, and print, by what they get.
-            Deleted::Gone(object) if request.resource.plural == "pods" => {
+            Deleted::Marked(object) => Ok(answer::warn(self.answer(StatusCode::OK, &object)?, &warnings)),
+            Deleted::Gone(object) if request.resource.is(Way::ShownWhenDeleted) => {
                 self.answer(StatusCode::OK, &object)
             }
             Deleted::Gone(object) => {
@@ -222,6 +247,14 @@ impl Work<'_> {
             true => delete_options_of_query(query)?,
             false => sent.decode(DELETE_OPTIONS_TYPE, query)?.object,
         };
+        let text = |field: &str| given.get(field).and_then(Value::as_str).unwrap_or_default();
+        if !matches!(text("kind"), "" | "DeleteOptions") {
+            return Err(Status::bad_request(format!(
+                "no kind \"{}\" is registered for version \"{}\" in scheme \"pkg/runtime/scheme.go:111\"",
+                text("kind"),
+                text("apiVersion")
+            )));
+        }
         let (options, dry_run) = delete_options(&given)?;
         let mut write = self.write_options()?;
         write.dry_run |= dry_run;
@@ -229,25 +262,30 @@ impl Work<'_> {
     }
 }
 
-fn write_options(query: &Query, headers: &HeaderMap) -> Result<WriteOptions, Status> {
-    let mut dry_run = false;
-    for value in query.all("dryRun") {
-        match value {
-            "All" => dry_run = true,
-            "" => {}
-            other => {
-                return Err(Status::bad_request(format!(
-                    "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-                )));
-            }
-        }
-    }
+fn write_options(query: &Query, headers: &HeaderMap, kind: &str) -> Result<WriteOptions, Status> {
+    let mut causes = Vec::new();
+    let dry_run: Vec<&str> = query.all("dryRun").collect();
+    causes.extend(unsupported_dry_run(&dry_run));
     let field_manager = query.get("fieldManager");
     if field_manager.len() > FIELD_MANAGER_BYTES_MAX {
-        return Err(Status::bad_request(format!(
-            "fieldManager: Too long: may not be more than {FIELD_MANAGER_BYTES_MAX} bytes"
-        )));
+        causes.push(Cause {
+            reason: "FieldValueTooLong",
+            message: format!("Too long: may not be more than {FIELD_MANAGER_BYTES_MAX} bytes"),
+            field: "fieldManager".to_owned(),
+        });
     }
+    let odd = field_manager
+        .chars()
+        .enumerate()
+        .find(|(_, char)| char.is_control());
+    if let Some((at, char)) = odd {
+        let told = format!("invalid character U+{:04X} (at position {at})", u32::from(char));
+        causes.push(Cause::invalid("fieldManager", &field_manager.into(), &told));
+    }
+    if !causes.is_empty() {
+        return Err(Status::invalid_options(kind, causes));
+    }
+    let dry_run = !dry_run.is_empty();
     let field_manager = match field_manager {
         // The program's name, as a real server takes it.
         "" => headers
@@ -264,6 +302,12 @@ fn write_options(query: &Query, headers: &HeaderMap) -> Result<WriteOptions, Sta
         now: Timestamp::now(),
         ..WriteOptions::default()
     })
+}
+
+/// What is wrong with the ways in which nothing is to be done: there is only one.
+fn unsupported_dry_run(given: &[&str]) -> Option<Cause> {
+    let is_odd = given.iter().any(|way| *way != DRY_RUN_ALL);
+    is_odd.then(|| Cause::not_supported("dryRun", &json!(given), &[DRY_RUN_ALL]))
 }
 
 /// `DeleteOptions` as parameters.
@@ -289,11 +333,12 @@ fn delete_options_of_query(query: &Query) -> Result<Object, Status> {
 
 /// Reads `DeleteOptions`, and whether nothing is to be done in truth.
 fn delete_options(given: &Object) -> Result<(DeleteOptions, bool), Status> {
-    let dry_run = given
-        .get("dryRun")
-        .and_then(Value::as_array)
-        .is_some_and(|values| values.iter().any(|value| value == "All"));
-    Ok((DeleteOptions::of(given)?, dry_run))
+    let ways = given.get("dryRun").and_then(Value::as_array);
+    let ways: Vec<&str> = ways.into_iter().flatten().filter_map(Value::as_str).collect();
+    if let Some(cause) = unsupported_dry_run(&ways) {
+        return Err(Status::invalid_options("DeleteOptions", vec![cause]));
+    }
+    Ok((DeleteOptions::of(given)?, !ways.is_empty()))
 }
 
 /// The scale of an object; its resource has one.
@@ -305,5 +350,6 @@ pub(crate) const SCALE_TYPE: &str = "io.k8s.api.autoscaling.v1.Scale";
 const BINDING_TYPE: &str = "io.k8s.api.core.v1.Binding";
 const EVICTION_TYPE: &str = "io.k8s.api.policy.v1.Eviction";
 const DELETE_OPTIONS_TYPE: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+const DRY_RUN_ALL: &str = "All";
 /// As long as a real server lets a manager's name be.
 const FIELD_MANAGER_BYTES_MAX: usize = 128;

@@ -169,7 +169,7 @@ fn canonical(key: &str) -> String {
 }
 
 /// A step of a path: `.name`, `[name="x"]`, `[="x"]`.
-fn shown(key: &str) -> String {
+pub(super) fn shown(key: &str) -> String {
     match key.split_once(':') {
         Some(("f", name)) => format!(".{name}"),
         Some(("v", value)) => format!("[={value}]"),

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, entry_key, field_key};
+use super::fields::{Fields, entry_key, field_key, shown};
 use super::shape::{Parts, Type};
 use crate::object::Object;
-use crate::types::ListKind;
+use crate::types::{ListKind, Message};
 
 /// How a value differs from another.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -60,13 +60,17 @@ pub(super) fn fields_of(kind: Type, value: &Value) -> Fields {
 /// How `new` differs from `old`.
 pub(super) fn compare(kind: Type, old: Option<&Value>, new: Option<&Value>) -> Difference {
     let mut difference = Difference::default();
-    let Some(any) = new.or(old) else {
+    let there = |value: &Option<&Value>| value.is_some_and(|value| !value.is_null());
+    let Some(any) = new.filter(|_| there(&new)).or(old).or(new) else {
         return difference;
     };
     let parts = kind.parts(any);
-    // A value that is of another form than before is another value.
-    let is_same_form =
-        old.is_none_or(|old| kind.parts(old) == parts) && new.is_none_or(|new| kind.parts(new) == parts);
+    // A value that is of another form than before is another value. What is null has any form.
+    let is_same_form = [old, new]
+        .into_iter()
+        .filter(there)
+        .flatten()
+        .all(|value| kind.parts(value) == parts);
     match parts {
         _ if !is_same_form => difference.changed.own = true,
         Parts::Whole => {
@@ -80,8 +84,7 @@ pub(super) fn compare(kind: Type, old: Option<&Value>, new: Option<&Value>) -> D
         }
         Parts::Entries(list) => compare_lists(kind, list, old, new, &mut difference),
     }
-    let is_thing = parts != Parts::Fields || any.as_object().is_some_and(Map::is_empty);
-    if is_thing && parts != Parts::Whole {
+    if parts != Parts::Whole {
         difference.added.own |= old.is_none();
         difference.removed.own |= new.is_none();
     }
@@ -121,6 +124,40 @@ fn compare_lists(
         child.added.own |= was.is_none();
         child.removed.own |= is.is_none();
         difference.put(key, child);
+    }
+}
+
+/// The places of fields that a type does not have.
+pub(super) fn undeclared(kind: Type, value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            let message = kind.message();
+            for (name, value) in object {
+                let is_own = |message: &Message| {
+                    message.field(name).is_some()
+                        || (message.is_object && matches!(name.as_str(), "apiVersion" | "kind"))
+                };
+                let place = format!("{at}.{name}");
+                match message {
+                    Some(message) if !is_own(message) => found.push(place),
+                    _ => undeclared(kind.field(name), value, &place, found),
+                }
+            }
+        }
+        Value::Array(entries) => {
+            let list = match kind.parts(value) {
+                Parts::Entries(list) => list,
+                _ => ListKind::Atomic,
+            };
+            for (index, entry) in entries.iter().enumerate() {
+                let step = match entry_key(list, entry) {
+                    Some(key) => shown(&key),
+                    None => format!("[{index}]"),
+                };
+                undeclared(kind.entry(), entry, &format!("{at}{step}"), found);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -247,11 +284,11 @@ pub(super) fn twice(kind: Type, value: &Value, at: &str) -> Option<String> {
                     let told = "associative list with keys has an element that omits key field";
                     return Some(format!("{at}: element {index}: {told}"));
                 };
-                let shown = key.split_once(':').map_or("", |(_, shown)| shown).to_owned();
+                let step = shown(&key);
                 if !seen.insert(key) {
-                    return Some(format!("{at}: duplicate entries for key [{shown}]"));
+                    return Some(format!("{at}: duplicate entries for key {step}"));
                 }
-                twice(kind.entry(), entry, &format!("{at}[{shown}]"))
+                twice(kind.entry(), entry, &format!("{at}{step}"))
             })
         }
         _ => None,

@@ -18,7 +18,7 @@ use self::fields::{Fields, field_key};
 use self::merge::{Difference, compare_objects};
 use self::shape::Type;
 use crate::codec;
-use crate::object::{Object, metadata_mut};
+use crate::object::{Object, meta, metadata_mut};
 use crate::resources::{RESOURCES, Resource, Subresource};
 use crate::status::{Cause, Reason, Status};
 use crate::types::Types;
@@ -119,11 +119,7 @@ pub fn apply(
     let wanted = wanted(resource, applied, subresource, &api_version)?;
     let root = root(resource.type_name);
     let wanted_value = Value::Object(wanted.clone());
-    if let Some(told) = merge::twice(root, &wanted_value, "") {
-        return Err(Status::bad_request(format!(
-            "failed to create typed patch object: {told}"
-        )));
-    }
+    check_typed(resource, root, applied, &wanted_value)?;
     let empty = Object::new();
     let live = live.unwrap_or(&empty);
     let mut entries = entries::read(live).unwrap_or_default();
@@ -175,6 +171,31 @@ pub fn apply(
     });
     entries::write(&mut merged, others);
     Ok(merged)
+}
+
+/// What is applied must be an object of its type, field by field.
+fn check_typed(resource: &Resource, root: Type, applied: &Object, wanted: &Value) -> Result<(), Status> {
+    let mut undeclared = Vec::new();
+    merge::undeclared(root, &Value::Object(applied.clone()), "", &mut undeclared);
+    let told = match undeclared.as_slice() {
+        [] => merge::twice(root, wanted, ""),
+        [one] => Some(format!("{one}: field not declared in schema")),
+        many => {
+            let lines: Vec<String> = many
+                .iter()
+                .map(|one| format!("\n  {one}: field not declared in schema"))
+                .collect();
+            Some(format!("errors:{}", lines.concat()))
+        }
+    };
+    let Some(told) = told else { return Ok(()) };
+    let (namespace, name) = (meta(applied, "namespace"), meta(applied, "name"));
+    let Resource {
+        group, version, kind, ..
+    } = resource;
+    Err(Status::unforeseen(format!(
+        "failed to create typed patch object ({namespace}/{name}; {group}/{version}, Kind={kind}): {told}"
+    )))
 }
 
 /// What there is with what is wanted, and without what `own` wanted before and nobody wants now.
@@ -267,9 +288,14 @@ fn before_first(resource: &Resource, live: &Object, api_version: &str) -> Option
     })
 }
 
-/// How `after` differs from `before` in what somebody can hold.
+/// How `after` differs from `before` in what somebody can hold. Nobody holds what stands in every object of its type.
 fn differ(type_name: &str, before: Option<&Object>, after: &Object) -> Difference {
-    let difference = compare_objects(root(type_name), before, Some(after));
+    let mut bare = Object::new();
+    let before = before.unwrap_or_else(|| {
+        codec::fill(type_name, &mut bare);
+        &bare
+    });
+    let difference = compare_objects(root(type_name), Some(before), Some(after));
     Difference {
         added: held(difference.added),
         changed: held(difference.changed),

@@ -54,6 +54,16 @@ impl Type {
         if is_fit { parts } else { Parts::Whole }
     }
 
+    /// The type of objects that it is, if its fields are known.
+    pub(super) fn message(self) -> Option<&'static Message> {
+        match self {
+            Type::Any => None,
+            Type::Message(message) => Some(message),
+            Type::Field(field) if field.shape != Shape::One => None,
+            Type::Field(field) | Type::Entry(field) => field.message(),
+        }
+    }
+
     /// The type of a field of it.
     pub(super) fn field(self, name: &str) -> Type {
         let message = match self {

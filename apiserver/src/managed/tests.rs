@@ -79,7 +79,7 @@ fn a_creation_is_all_its_makers() {
                     "f:selector": {},
                     "f:template": {
                         "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
-                        "f:spec": {"f:containers": {".": {}, "k:{\"name\":\"c\"}": {
+                        "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {
                             ".": {},
                             "f:image": {},
                             "f:name": {},
@@ -141,6 +141,7 @@ fn a_status_is_nobodys_but_through_its_own_place() {
 fn a_status_is_held_apart() {
     let name = "io.k8s.api.apps.v1.Deployment";
     let mut before = deployment(json!({"replicas": 1}));
+    before.insert("status".to_owned(), json!({}));
     track(name, "apps/v1", None, &mut before, "a", None, at(0));
     let mut after = before.clone();
     after.insert(
@@ -304,9 +305,24 @@ fn what_cannot_be_applied_is_refused() {
         "metadata.managedFields must be nil"
     );
     let twice = deployment(json!({"template": {"spec": {"containers": [{"name": "a"}, {"name": "a"}]}}}));
-    assert_eq!(put(None, twice, "a", false).unwrap_err().code, 400);
+    let refused = put(None, twice, "a", false).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (
+            500,
+            "failed to create typed patch object (/d; apps/v1, Kind=Deployment): .spec.template.spec.containers: \
+             duplicate entries for key [name=\"a\"]"
+        )
+    );
+    let odd = deployment(json!({"template": {"spec": {"containers": [{"name": "a", "imag": "b"}]}}}));
+    let refused = put(None, odd, "a", false).unwrap_err();
+    assert_eq!(
+        refused.message,
+        "failed to create typed patch object (/d; apps/v1, Kind=Deployment): \
+         .spec.template.spec.containers[name=\"a\"].imag: field not declared in schema"
+    );
     let nameless = deployment(json!({"template": {"spec": {"containers": [{"image": "a"}]}}}));
-    assert_eq!(put(None, nameless, "a", false).unwrap_err().code, 400);
+    assert_eq!(put(None, nameless, "a", false).unwrap_err().code, 500);
 }
 
 #[test]

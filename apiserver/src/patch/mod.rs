@@ -3,11 +3,13 @@
 //! the outcome is right is judged elsewhere.
 
 mod order;
+mod shown;
 mod strategic;
 
 use json_patch::PatchOperation;
 use serde_json::Value;
 
+pub use self::shown::go_text;
 pub use self::strategic::strategic;
 use crate::status::{Reason, Status};
 
@@ -23,11 +25,17 @@ pub fn json(target: &Value, operations: &Value) -> Result<Value, Status> {
         let told = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}");
         return Err(Status::new(Reason::RequestEntityTooLarge, told));
     }
-    let operations: Vec<PatchOperation> = serde_json::from_value(operations.clone())
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let Value::Array(operations) = operations else {
+        return Err(undecodable(operations, "[]handlers.jsonPatchOp"));
+    };
+    if let Some(odd) = operations.iter().find(|operation| !operation.is_object()) {
+        return Err(undecodable(odd, "handlers.jsonPatchOp"));
+    }
     let mut patched = target.clone();
     let mut copied_bytes = 0_usize;
     for operation in operations {
+        let operation = lenient(operation, &patched);
+        let operation: PatchOperation = serde_json::from_value(operation).map_err(|_| rejected())?;
         if let PatchOperation::Copy(copy) = &operation {
             let source = copy.from.resolve(&patched).map(|source| source.to_string().len());
             copied_bytes = copied_bytes.saturating_add(source.unwrap_or(0));
@@ -38,6 +46,56 @@ pub fn json(target: &Value, operations: &Value) -> Result<Value, Status> {
         json_patch::patch(&mut patched, &[operation]).map_err(|_| rejected())?;
     }
     Ok(patched)
+}
+
+/// A JSON patch that is none.
+fn undecodable(given: &Value, go_type: &str) -> Status {
+    let what = crate::codec::what_is(given);
+    Status::bad_request(format!(
+        "error decoding patch: json: cannot unmarshal {what} into Go value of type {go_type}"
+    ))
+}
+
+/// An operation with what a real server reads into it beyond the letter of RFC 6902: a value that is not given is null,
+/// what is not there is replaced by adding it, is null when it is tested and when it is copied.
+fn lenient(operation: &Value, target: &Value) -> Value {
+    let mut operation = operation.clone();
+    let text = |operation: &Value, field: &str| operation[field].as_str().unwrap_or_default().to_owned();
+    let (what, path) = (text(&operation, "op"), text(&operation, "path"));
+    let is_missing = |path: &str| {
+        let parent = path
+            .rsplit_once('/')
+            .and_then(|(parent, _)| target.pointer(parent));
+        parent.is_some_and(Value::is_object) && target.pointer(path).is_none()
+    };
+    let Some(fields) = operation.as_object_mut() else {
+        return operation;
+    };
+    if matches!(what.as_str(), "add" | "replace" | "test") && !fields.contains_key("value") {
+        fields.insert("value".to_owned(), Value::Null);
+    }
+    let tests_nothing = what == "test" && fields.get("value").is_some_and(Value::is_null);
+    let from = fields
+        .get("from")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    match what.as_str() {
+        "replace" if is_missing(&path) => {
+            fields.insert("op".to_owned(), "add".into());
+        }
+        "test" if tests_nothing && is_missing(&path) => {
+            // The whole is what it is.
+            fields.insert("path".to_owned(), "".into());
+            fields.insert("value".to_owned(), target.clone());
+        }
+        "copy" if is_missing(&from) => {
+            fields.insert("op".to_owned(), "add".into());
+            fields.insert("value".to_owned(), Value::Null);
+        }
+        _ => {}
+    }
+    operation
 }
 
 /// Applies a JSON merge patch.

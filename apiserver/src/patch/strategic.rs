@@ -18,6 +18,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::order::{Key, Places, arrange};
+use super::shown::go_text;
 use crate::object::Object;
 use crate::status::Status;
 use crate::types::{Field, Message, Shape, Types};
@@ -183,8 +184,8 @@ fn merge_list(
 
 fn demand_key(entry: &Object, key: &str) -> Result<String, Status> {
     entry.get(key).map(Value::to_string).ok_or_else(|| {
-        let shown = Value::Object(entry.clone());
-        Status::bad_request(format!("map: {shown} does not contain declared merge key: {key}"))
+        let shown = go_text(&Value::Object(entry.clone()));
+        Status::unforeseen(format!("map: {shown} does not contain declared merge key: {key}"))
     })
 }
 
@@ -254,11 +255,12 @@ fn check_order(given: &[Value], order: &[Value], key: Key<'_>) -> Result<(), Sta
         match places.get(key.of(entry).as_ref()) {
             Some(place) if place >= last => last = place,
             _ => {
-                let (given, order) = (Value::from(given.to_vec()), Value::from(order.to_vec()));
+                let shown = |entries: &[Value]| go_text(&Value::from(entries.to_vec()));
+                let (given, order) = (shown(given), shown(order));
                 let told = format!(
                     "The order in patch list:\n{given}\n doesn't match $setElementOrder list:\n{order}\n"
                 );
-                return Err(Status::bad_request(told));
+                return Err(Status::unforeseen(told));
             }
         }
     }
@@ -320,6 +322,6 @@ fn is_only_directive(entry: &Value) -> bool {
 
 fn unknown_directive(directive: Option<&str>, patch: &Object) -> Status {
     let shown = directive.unwrap_or_default();
-    let patch = Value::Object(patch.clone());
-    Status::bad_request(format!("unknown patch type [{shown}] found in {patch}"))
+    let patch = go_text(&Value::Object(patch.clone()));
+    Status::unforeseen(format!("unknown patch type: {shown} in map: {patch}"))
 }

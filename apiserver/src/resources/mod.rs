@@ -38,6 +38,29 @@ pub struct Resource {
     pub question: bool,
     /// After how many seconds an object goes by itself; 0 for never.
     pub ttl_s: u32,
+    /// In what it differs from most.
+    pub ways: &'static [Way],
+}
+
+/// In what resources differ for no deeper reason than that a real server has it so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// An update of an object that is not there makes it.
+    MadeByUpdate,
+    /// An update has to say which version it is of.
+    UpdatedByVersion,
+    /// A deletion is answered with the object that it was of.
+    ShownWhenDeleted,
+    /// What an object owns stays when it is deleted, if nothing else is asked for; whoever asks for nothing is told this.
+    Orphans(&'static str),
+    /// Deleting it begins with emptying it, which takes no time of its own.
+    DeletedInSteps,
+    /// An update of the status changes no metadata.
+    StatusAlone,
+    /// An update of the status changes no labels.
+    StatusWithoutLabels,
+    /// Whoever asks for it is told that there is something better.
+    Deprecated(&'static str),
 }
 
 /// What is addressed below an object.
@@ -92,6 +115,31 @@ impl Resource {
     #[must_use]
     pub fn has(&self, subresource: Subresource) -> bool {
         self.subresources.contains(&subresource)
+    }
+
+    /// Whether it differs from most in this.
+    #[must_use]
+    pub fn is(&self, way: Way) -> bool {
+        self.ways.contains(&way)
+    }
+
+    /// What a deletion is told that leaves behind what the object owns because nothing was said of it; nothing where it
+    /// does not leave anything behind.
+    #[must_use]
+    pub fn orphans(&self) -> Option<&'static str> {
+        self.ways.iter().find_map(|way| match way {
+            Way::Orphans(told) => Some(*told),
+            _ => None,
+        })
+    }
+
+    /// What every request to it is told about it.
+    #[must_use]
+    pub fn deprecation(&self) -> Option<&'static str> {
+        self.ways.iter().find_map(|way| match way {
+            Way::Deprecated(told) => Some(*told),
+            _ => None,
+        })
     }
 
     /// The row of the version in which it is stored: itself for most.

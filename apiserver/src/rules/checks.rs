@@ -48,20 +48,25 @@ pub(super) const QUANTITY: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 static CHECKS: &[(&str, Check)] = &[
+    ("attached_volume", attached_volume),
+    ("claim_storage", claim_storage),
     ("claim_update", claim_update),
     ("cluster_ip", cluster_ip),
     ("config_keys", config_keys),
     ("definition_name", definition_name),
     ("event_namespace", event_namespace),
+    ("event_of_series", event_of_series),
     ("immutable_data", immutable_data),
     ("ingress_rules", ingress_rules),
     ("lease", lease),
     ("node_update", node_update),
     ("one_of_two_limits", one_of_two_limits),
+    ("policy_rules", policy_rules),
     ("role_reference", role_reference),
     ("secret_data", secret_data),
     ("service_ports", service_ports),
     ("system_priority", system_priority),
+    ("volume_capacity", volume_capacity),
     ("volume_source", volume_source),
 ];
 
@@ -72,6 +77,21 @@ pub(super) fn field(judged: &Judged<'_>, name: &str) -> String {
 
 pub(super) fn text<'a>(object: &'a Object, path: &[&str]) -> &'a str {
     at(object, path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What is attached is a volume that is there or is described, and not both.
+fn attached_volume(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
+    let has = |name: &str| at(judged.new, &["spec", "source", name]).is_some_and(|value| !value.is_null());
+    if has("inlineVolumeSpec") == has("persistentVolumeName") {
+        let told = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+        causes.push(Cause::required("spec.source", told));
+    }
+}
+
+fn claim_storage(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
+    if at(judged.new, &["spec", "resources", "requests", "storage"]).is_none_or(Value::is_null) {
+        causes.push(Cause::required("spec.resources[storage]", ""));
+    }
 }
 
 /// Of a claim that is bound only the size may change, and it never shrinks.
@@ -169,7 +189,7 @@ fn config_keys(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
             field: if judged.new.get("kind") == Some(&json!("Secret")) {
                 "data"
             } else {
-                ""
+                "[]"
             }
             .to_owned(),
         });
@@ -221,6 +241,36 @@ fn event_namespace(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// An event in the newer words; it is refused in the older ones where they differ.
+fn event_of_series(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
+    let event = judged.new;
+    let (about, own) = (text(event, &["regarding", "namespace"]), meta(event, "namespace"));
+    if about != own && !(about.is_empty() && own == "default") {
+        let told = "does not match event.namespace";
+        causes.push(Cause::invalid("involvedObject.namespace", &about.into(), told));
+    }
+    if judged.old.is_some() {
+        return;
+    }
+    if text(event, &["eventTime"]).is_empty() {
+        causes.push(Cause::required("eventTime", ""));
+    } else {
+        for name in ["reportingController", "reportingInstance", "action", "reason"] {
+            if text(event, &[name]).is_empty() {
+                causes.push(Cause::required(name, ""));
+            }
+        }
+    }
+    let kind = text(event, &["type"]);
+    if !matches!(kind, "Normal" | "Warning") {
+        causes.push(Cause::invalid(
+            "type",
+            &"".into(),
+            &format!("has invalid value: {kind}"),
+        ));
+    }
+}
+
 /// What is marked as immutable stays as it is.
 fn immutable_data(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
     let Some(old) = judged
@@ -253,8 +303,7 @@ fn ingress_rules(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
     };
     if !has("rules") && !has("defaultBackend") {
         let told = "either `defaultBackend` or `rules` must be specified";
-        let spec = judged.new.get("spec").cloned().unwrap_or_else(|| json!({}));
-        causes.push(Cause::invalid("spec", &spec, told));
+        causes.push(Cause::invalid("spec", &Value::Null, told));
     }
     let rules = spec.and_then(|spec| spec.get("rules")).and_then(Value::as_array);
     for (index, rule) in rules.into_iter().flatten().enumerate() {
@@ -328,6 +377,19 @@ fn one_of_two_limits(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// A policy judges something.
+fn policy_rules(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
+    let is_empty = |name: &str| {
+        let rules = at(judged.new, &["spec", name]).and_then(Value::as_array);
+        rules.is_none_or(Vec::is_empty)
+    };
+    if is_empty("validations") && is_empty("auditAnnotations") {
+        let told = "validations or auditAnnotations must contain at least one item";
+        causes.push(Cause::required("spec.validations", told));
+        causes.push(Cause::required("spec.auditAnnotations", told));
+    }
+}
+
 fn role_reference(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
     let Some(old) = judged.old else { return };
     let (was, is) = (old.get("roleRef"), judged.new.get("roleRef"));
@@ -341,6 +403,7 @@ fn role_reference(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
 static SECRETS: &[(&str, &[&str])] = &[
     ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"]),
     ("kubernetes.io/dockercfg", &[".dockercfg"]),
+    ("kubernetes.io/basic-auth", &["username", "password"]),
     ("kubernetes.io/ssh-auth", &["ssh-privatekey"]),
     ("kubernetes.io/tls", &["tls.crt", "tls.key"]),
 ];
@@ -352,10 +415,11 @@ fn secret_data(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
         .iter()
         .find(|(known, _)| *known == kind)
         .map_or(&[][..], |(_, keys)| keys);
-    for key in keys
-        .iter()
-        .filter(|key| data.and_then(|data| data.get(**key)).is_none())
-    {
+    let is_missing = |key: &&&str| data.and_then(|data| data.get(**key)).is_none();
+    let missing: Vec<&&str> = keys.iter().filter(is_missing).collect();
+    // Of name and password one is enough.
+    let is_enough = kind == "kubernetes.io/basic-auth" && missing.len() < keys.len();
+    for key in missing.into_iter().filter(|_| !is_enough) {
         causes.push(Cause::required(format!("data[{key}]"), ""));
     }
     for (key, value) in data.into_iter().flatten() {
@@ -421,6 +485,16 @@ fn system_priority(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
     if value > 1_000_000_000 && !is_system {
         let told = "maximum allowed value of a user defined priority is 1000000000";
         causes.push(Cause::forbidden("value", told));
+    }
+}
+
+fn volume_capacity(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
+    let capacity = at(judged.new, &["spec", "capacity"]).cloned().unwrap_or_default();
+    let is_storage = capacity
+        .as_object()
+        .is_some_and(|capacity| capacity.len() == 1 && capacity.contains_key("storage"));
+    if !is_storage {
+        causes.push(Cause::not_supported("spec.capacity", &capacity, &["storage"]));
     }
 }
 

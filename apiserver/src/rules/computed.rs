@@ -24,6 +24,7 @@ static COMPUTED: &[(&str, Computed)] = &[
     ("labels_of_template", labels_of_template),
     ("limits", limits),
     ("name_label", name_label),
+    ("pod_ranges", pod_ranges),
     ("policy_types", policy_types),
     ("pull_policy", pull_policy),
     ("requests_from_limits", requests_from_limits),
@@ -32,6 +33,7 @@ static COMPUTED: &[(&str, Computed)] = &[
     ("string_data", string_data),
     ("subject_groups", subject_groups),
     ("target_ports", target_ports),
+    ("template_generation", template_generation),
 ];
 
 /// A node can give all that it has.
@@ -125,6 +127,22 @@ fn name_label(namespace: &mut Object) {
     if !name.is_empty() {
         let labels = child_mut(metadata_mut(namespace), "labels");
         labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
+    }
+}
+
+/// The range of addresses of a node's pods stands in an old field, too.
+fn pod_ranges(node: &mut Object) {
+    let spec = child_mut(node, "spec");
+    let first = spec.get("podCIDRs").and_then(|ranges| ranges.get(0)).cloned();
+    let one = spec.get("podCIDR").filter(|range| *range != "").cloned();
+    match (one, first) {
+        (Some(one), None) => {
+            spec.insert("podCIDRs".to_owned(), json!([one]));
+        }
+        (None, Some(first)) => {
+            spec.insert("podCIDR".to_owned(), first);
+        }
+        _ => {}
     }
 }
 
@@ -225,6 +243,15 @@ fn subject_groups(binding: &mut Object) {
         }
     }
 }
+
+/// Of what its pods are made is counted in an old way, too.
+fn template_generation(set: &mut Object) {
+    let annotations = child_mut(metadata_mut(set), "annotations");
+    set_missing(annotations, TEMPLATE_GENERATION, "1".into());
+}
+
+/// Where a daemon set says how often its template was changed.
+pub(super) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 /// A service leads to the port of the same number.
 fn target_ports(service: &mut Object) {

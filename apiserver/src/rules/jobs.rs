@@ -15,15 +15,24 @@ pub(super) fn select_own_pods(job: &mut Object) {
     if !spec.get("template").is_some_and(Value::is_object) {
         return;
     }
+    let own = |labels: &mut Object| {
+        for (label, value) in [
+            ("batch.kubernetes.io/controller-uid", &uid),
+            ("batch.kubernetes.io/job-name", &name),
+            ("controller-uid", &uid),
+            ("job-name", &name),
+        ] {
+            set_missing(labels, label, value.as_str().into());
+        }
+    };
     let labels = child_mut(metadata_mut(child_mut(spec, "template")), "labels");
-    for (label, value) in [
-        ("batch.kubernetes.io/controller-uid", &uid),
-        ("batch.kubernetes.io/job-name", &name),
-        ("controller-uid", &uid),
-        ("job-name", &name),
-    ] {
-        set_missing(labels, label, value.as_str().into());
-    }
+    let given = labels.clone();
+    own(labels);
     let selector = child_mut(child_mut(spec, "selector"), "matchLabels");
     selector.insert("batch.kubernetes.io/controller-uid".to_owned(), json!(uid));
+    // A job without labels of its own has those of its template, these too.
+    let labels = child_mut(metadata_mut(job), "labels");
+    if *labels == given {
+        own(labels);
+    }
 }

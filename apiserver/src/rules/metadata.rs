@@ -100,6 +100,14 @@ fn check_name(r: &Resource, new: &Object, causes: &mut Vec<Cause>) {
         .iter()
         .find(|(group, kind, _)| *group == r.group && *kind == r.kind);
     let check = check.map_or(names::subdomain as Check, |(_, _, check)| *check);
+    let base = meta(new, "generateName");
+    if !base.is_empty() {
+        // It need not end as a name does.
+        let whole = base.strip_suffix('-').map(|base| format!("{base}a"));
+        for told in check(whole.as_deref().unwrap_or(base)) {
+            causes.push(Cause::invalid("metadata.generateName", &base.into(), &told));
+        }
+    }
     for told in check(name) {
         causes.push(Cause::invalid("metadata.name", &name.into(), &told));
     }
@@ -148,19 +156,20 @@ fn check_owners(new: &Object, causes: &mut Vec<Cause>) {
     let field = "metadata.ownerReferences";
     let owners = metadata(new).and_then(|metadata| metadata.get("ownerReferences"));
     let mut controller: Option<String> = None;
-    for (index, owner) in owners.and_then(Value::as_array).into_iter().flatten().enumerate() {
+    for owner in owners.and_then(Value::as_array).into_iter().flatten() {
         let text = |name: &str| owner.get(name).and_then(Value::as_str).unwrap_or_default();
         for name in ["apiVersion", "kind", "name", "uid"] {
             if text(name).is_empty() {
-                causes.push(Cause::required(
-                    format!("{field}[{index}].{name}"),
+                causes.push(Cause::invalid(
+                    format!("{field}.{name}"),
+                    &"".into(),
                     "must not be empty",
                 ));
             }
         }
         if text("apiVersion") == "v1" && text("kind") == "Event" {
             let told = "/v1, Kind=Event is disallowed from being an owner";
-            causes.push(Cause::invalid(format!("{field}[{index}]"), owner, told));
+            causes.push(Cause::invalid(field, owner, told));
         }
         if owner.get("controller") == Some(&Value::Bool(true)) {
             let this = format!("{}/{}", text("kind"), text("name"));
@@ -190,6 +199,17 @@ fn check_finalizers(old: Option<&Object>, new: &Object, causes: &mut Vec<Cause>)
         if finalizers.contains(&"orphan") && finalizers.contains(&"foregroundDeletion") {
             let told = "finalizer orphan and foregroundDeletion cannot be both set";
             causes.push(Cause::invalid(field, &json!(finalizers), told));
+        }
+        for (index, finalizer) in finalizers.iter().enumerate() {
+            let is_standard = ["orphan", "foregroundDeletion", "kubernetes"].contains(finalizer);
+            if !is_standard && !finalizer.contains('/') {
+                let told = "name is neither a standard finalizer name nor is it fully qualified";
+                causes.push(Cause::invalid(
+                    format!("{field}[{index}]"),
+                    &(*finalizer).into(),
+                    told,
+                ));
+            }
         }
         return;
     };

@@ -24,7 +24,7 @@ use jiff::Timestamp;
 
 pub use self::convert::convert;
 pub use self::defaults::default;
-pub use self::pods::{Eviction, bind, evict, terminating_grace_s};
+pub use self::pods::{Eviction, bind, ends_in_its_time, evict, terminating_grace_s};
 pub use self::prepare::{is_finalized, prepare_create, prepare_update};
 pub use self::scale::{scale_of, set_scale};
 pub use self::validation::{validate, validate_in};

@@ -16,11 +16,17 @@ const GRACE_S: i64 = 30;
 /// How long a pod stays on a node that is gone.
 const TOLERATION_S: i64 = 300;
 
+/// Whether the objects of a resource are given time to end.
+#[must_use]
+pub fn ends_in_its_time(r: &Resource) -> bool {
+    r.group.is_empty() && r.kind == "Pod"
+}
+
 /// For how long an object that is to be deleted stays for its keeper to end it; none if it goes at once. Only pods stay,
 /// and only those that run somewhere.
 #[must_use]
 pub fn terminating_grace_s(r: &Resource, object: &Object, asked: Option<i64>) -> Option<i64> {
-    if !(r.group.is_empty() && r.kind == "Pod") {
+    if !ends_in_its_time(r) {
         return None;
     }
     let text = |path: &[&str]| at(object, path).and_then(Value::as_str).unwrap_or_default();
@@ -58,6 +64,22 @@ pub(super) fn admit(pod: &mut Object) {
         set_missing(spec, "priority", priority.into());
     }
     set_missing(spec, "preemptionPolicy", "PreemptLowerPriority".into());
+    tolerate(spec);
+}
+
+/// What a pod that is to replace another is given again, where it says nothing of it.
+pub(super) fn admit_again(old: &Object, pod: &mut Object) {
+    let spec = child_mut(pod, "spec");
+    for field in ["priority", "preemptionPolicy"] {
+        if let Some(value) = at(old, &["spec", field]) {
+            set_missing(spec, field, value.clone());
+        }
+    }
+    tolerate(spec);
+}
+
+/// Lets a pod stay for a while on a node that is gone, unless it says itself for how long.
+fn tolerate(spec: &mut Object) {
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let is_tolerated = entries(spec, "tolerations").any(|toleration| tolerates(toleration, key));
         if !is_tolerated {

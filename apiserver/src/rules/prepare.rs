@@ -3,9 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::computed::TEMPLATE_GENERATION;
 use super::{jobs, pods, services};
-use crate::object::{Object, child_mut, meta, metadata_mut};
-use crate::resources::{Resource, Subresource};
+use crate::object::{Object, at, child_mut, meta, metadata_mut};
+use crate::resources::{Resource, Subresource, Way};
 
 /// Makes a new object what the server has it: no status, the first generation. Its name, namespace, uid and time are set
 /// already, its defaults filled in.
@@ -25,8 +26,13 @@ pub fn prepare_create(r: &Resource, object: &mut Object) {
             add_finalizer(object);
             object.insert("status".to_owned(), json!({ "phase": "Active" }));
         }
-        ("", "PersistentVolume" | "PersistentVolumeClaim") => {
+        ("", "PersistentVolumeClaim") => {
             object.insert("status".to_owned(), json!({ "phase": "Pending" }));
+        }
+        ("", "PersistentVolume") => {
+            let since = meta(object, "creationTimestamp").to_owned();
+            let status = json!({ "phase": "Pending", "lastPhaseTransitionTime": since });
+            object.insert("status".to_owned(), status);
         }
         ("", "Service") => {
             services::drop_unused(object);
@@ -56,6 +62,7 @@ pub fn prepare_update(r: &Resource, subresource: Option<Subresource>, old: &Obje
             let status = new.remove("status");
             keep_all_but_metadata(old, new);
             put(new, "status", status);
+            keep_metadata_of_status(r, old, new);
             if r.kind == "CertificateSigningRequest" {
                 keep_conditions(old, new, &["Approved", "Denied", "Failed"], false);
             }
@@ -84,7 +91,9 @@ pub fn prepare_update(r: &Resource, subresource: Option<Subresource>, old: &Obje
             keep_conditions(old, new, &["Approved", "Denied"], true);
         }
         // These are no replacements of the object: scaling sets its spec, the rest goes other ways.
-        Some(Subresource::Scale | Subresource::Binding | Subresource::Eviction | Subresource::Token) => {}
+        Some(Subresource::Scale | Subresource::Eviction | Subresource::Token) => {}
+        // Where a pod runs is not what is asked for.
+        Some(Subresource::Binding) => return,
     }
     count(r, old, new);
 }
@@ -131,7 +140,9 @@ fn main(r: &Resource, old: &Object, new: &mut Object) {
                 .and_then(|spec| spec.get("ephemeralContainers"))
                 .cloned();
             put(child_mut(new, "spec"), "ephemeralContainers", containers);
+            pods::admit_again(old, new);
         }
+        ("apps", "DaemonSet") => count_templates(old, new),
         ("certificates.k8s.io", _) => put(new, "spec", old.get("spec").cloned()),
         _ => {}
     }
@@ -141,6 +152,22 @@ fn keep_all_but_metadata(old: &Object, new: &mut Object) {
     let metadata = new.remove("metadata");
     *new = old.clone();
     put(new, "metadata", metadata);
+}
+
+/// What an update of the status may not change of the metadata.
+fn keep_metadata_of_status(r: &Resource, old: &Object, new: &mut Object) {
+    let kept = |field: &str| {
+        old.get("metadata")
+            .and_then(|metadata| metadata.get(field))
+            .cloned()
+    };
+    if r.is(Way::StatusAlone) {
+        let account = metadata_mut(new).remove("managedFields");
+        put(new, "metadata", old.get("metadata").cloned());
+        put(metadata_mut(new), "managedFields", account);
+    } else if r.is(Way::StatusWithoutLabels) {
+        put(metadata_mut(new), "labels", kept("labels"));
+    }
 }
 
 /// Of the conditions that only one of two places may write: those of `types` from `new` and the rest from `old` if `only`
@@ -165,6 +192,19 @@ fn keep_conditions(old: &Object, new: &mut Object, types: &[&str], only: bool) {
     }
 }
 
+/// Counts changes of a daemon set's template.
+fn count_templates(old: &Object, new: &mut Object) {
+    let counted = |object: &Object| {
+        let count = at(object, &["metadata", "annotations", TEMPLATE_GENERATION]);
+        count.and_then(Value::as_str).and_then(|count| count.parse().ok())
+    };
+    let template = |object: &Object| at(object, &["spec", "template"]).cloned();
+    let had: i64 = counted(old).unwrap_or(1);
+    let count = had.saturating_add(i64::from(template(old) != template(new)));
+    let annotations = child_mut(metadata_mut(new), "annotations");
+    annotations.insert(TEMPLATE_GENERATION.to_owned(), count.to_string().into());
+}
+
 /// Counts a change of what is asked for.
 fn count(r: &Resource, old: &Object, new: &mut Object) {
     if !r.generation {
@@ -182,7 +222,10 @@ fn count(r: &Resource, old: &Object, new: &mut Object) {
             .and_then(|metadata| metadata.get("generation"))
             .and_then(Value::as_i64)
     };
-    let is_changed = asked(old).count() != asked(new).count()
+    // Of these the labels say to whom they belong.
+    let labels = |object: &Object| at(object, &["metadata", "labels"]).cloned();
+    let is_changed = (r.kind == "EndpointSlice" && labels(old) != labels(new))
+        || asked(old).count() != asked(new).count()
         || asked(old).any(|(field, value)| new.get(field) != Some(value));
     if is_changed {
         let next = generation(old).unwrap_or(0).saturating_add(1);

@@ -189,7 +189,7 @@ fn what_is_wrong_is_told_as_a_real_server_tells_it() {
              alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or \
              '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
             "spec.containers[1].image: Required value",
-            "spec.containers[1].ports[0].containerPort: Invalid value: 70000: must be less than or equal to 65535",
+            "spec.containers[1].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
             "spec.containers[2].name: Duplicate value: \"b\"",
             "spec.containers[2].volumeMounts[0].name: Not found: \"v\"",
             "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
@@ -229,6 +229,7 @@ fn what_is_wrong_is_told_as_a_real_server_tells_it() {
         ),
         [
             "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`",
             "spec.template.spec.containers: Required value"
         ]
     );
@@ -277,7 +278,7 @@ fn an_update_keeps_what_is_not_its_own() {
     assert_eq!(
         Value::Object(status),
         json!({
-            "metadata": {"name": "d", "uid": "u", "creationTimestamp": "t", "generation": 4, "labels": {"a": "b"}},
+            "metadata": {"name": "d", "uid": "u", "creationTimestamp": "t", "generation": 4},
             "spec": {"replicas": 1},
             "status": {"replicas": 9},
         })

@@ -60,11 +60,17 @@ enum Plain {
     Immutable,
     Min(i64),
     Max(i64),
+    /// A number from the one to the other.
+    Range(i64, i64),
+    /// A number that is not 0; the text that is told beside.
+    Given(String),
     OneOf(Vec<String>),
     /// The entries of the list differ in this field.
     Unique(String),
-    /// A text that is one of these.
+    /// A text that is one of these, if there is one.
     Named(fn(&str) -> Vec<String>),
+    /// The same, and there is one.
+    MustBe(fn(&str) -> Vec<String>),
 }
 
 static SECTIONS: LazyLock<HashMap<String, Vec<Row>>> =
@@ -132,6 +138,19 @@ impl Plain {
                     &format!("must be less than or equal to {most}"),
                 ));
             }
+            (Plain::Range(least, most), Some(value))
+                if value
+                    .as_i64()
+                    .is_some_and(|number| number < *least || number > *most) =>
+            {
+                let told = format!("must be between {} and {most}, inclusive", (*least).max(1));
+                causes.push(Cause::invalid(at, value, &told));
+            }
+            (Plain::Given(told), value)
+                if value.is_none_or(|value| value.is_null() || value == &Value::from(0)) =>
+            {
+                causes.push(Cause::required(at, told));
+            }
             (Plain::OneOf(known), Some(value)) if !is_nothing(value) && !is_one(value, known) => {
                 let known: Vec<&str> = known.iter().map(String::as_str).collect();
                 causes.push(Cause::not_supported(at, value, &known));
@@ -147,7 +166,12 @@ impl Plain {
                     }
                 }
             }
-            (Plain::Named(check), Some(value)) if !is_nothing(value) => {
+            (Plain::MustBe(check), value) if value.is_none_or(is_nothing) => {
+                for told in check("") {
+                    causes.push(Cause::invalid(at.as_str(), &"".into(), &told));
+                }
+            }
+            (Plain::Named(check) | Plain::MustBe(check), Some(value)) if !is_nothing(value) => {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 for told in check(&text) {
                     causes.push(Cause::invalid(at.as_str(), value, &told));
@@ -208,6 +232,12 @@ fn parse_row(line: &str) -> Option<Row> {
         "immutable" => Plain::Immutable,
         "min" => Plain::Min(rest.parse().ok()?),
         "max" => Plain::Max(rest.parse().ok()?),
+        "range" => {
+            let (least, most) = rest.split_once(' ')?;
+            Plain::Range(least.parse().ok()?, most.parse().ok()?)
+        }
+        "given" => Plain::Given(rest.to_owned()),
+        "must-be" => Plain::MustBe(checks::name(rest)?),
         "oneof" => Plain::OneOf(rest.split(' ').map(str::to_owned).collect()),
         "unique" => Plain::Unique(rest.to_owned()),
         "is" => Plain::Named(checks::name(rest)?),

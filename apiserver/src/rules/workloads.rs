@@ -14,6 +14,9 @@ pub(super) static CHECKS: &[(&str, Check)] = &[
     ("container_names", container_names),
     ("job_restart", job_restart),
     ("job_update", job_update),
+    ("probe_handler", probe_handler),
+    ("scaled_group", scaled_group),
+    ("scheduled_restart", scheduled_restart),
     ("map_selects_template", map_selects_template),
     ("progress_deadline", progress_deadline),
     ("quantities", quantities),
@@ -113,16 +116,17 @@ fn map_selects_template(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
 
 fn check_selector(judged: &Judged<'_>, is_map: bool, causes: &mut Vec<Cause>) {
     let labels = at(judged.new, &["spec", "template", "metadata", "labels"]);
-    let Some(selector) = at(judged.new, &["spec", "selector"]).filter(|selector| selector.is_object()) else {
-        return;
-    };
-    if selector == &json!({}) {
-        let kind = text(judged.new, &["kind"]).to_lowercase();
-        let told = format!("empty selector is invalid for {kind}");
-        causes.push(Cause::invalid("spec.selector", selector, &told));
+    let selector = at(judged.new, &["spec", "selector"]).filter(|selector| selector.is_object());
+    if is_map && selector.is_none() {
         return;
     }
-    if !selects(Some(selector), is_map, labels.and_then(Value::as_object)) {
+    if selector == Some(&json!({})) {
+        let kind = text(judged.new, &["kind"]).to_lowercase();
+        let told = format!("empty selector is invalid for {kind}");
+        causes.push(Cause::invalid("spec.selector", &json!({}), &told));
+        return;
+    }
+    if !selects(selector, is_map, labels.and_then(Value::as_object)) {
         let told = "`selector` does not match template `labels`";
         let labels = labels.cloned().unwrap_or_default();
         causes.push(Cause::invalid("spec.template.metadata.labels", &labels, told));
@@ -229,8 +233,17 @@ fn fixed(object: &Object, changeable: &[&str]) -> Object {
 }
 
 fn job_restart(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
-    let place = "spec.template.spec.restartPolicy";
     let policy = text(judged.new, &["spec", "template", "spec", "restartPolicy"]);
+    check_restart("spec.template.spec.restartPolicy", policy, causes);
+}
+
+fn scheduled_restart(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
+    let path = ["spec", "jobTemplate", "spec", "template", "spec", "restartPolicy"];
+    check_restart(&path.join("."), text(judged.new, &path), causes);
+}
+
+/// The pods of a job end.
+fn check_restart(place: &str, policy: &str, causes: &mut Vec<Cause>) {
     match policy {
         "OnFailure" | "Never" => {}
         "Always" | "" => causes.push(Cause::required(place, "valid values: \"OnFailure\", \"Never\"")),
@@ -239,6 +252,29 @@ fn job_restart(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
             &other.into(),
             &["OnFailure", "Never"],
         )),
+    }
+}
+
+/// A probe asks somehow.
+fn probe_handler(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
+    const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc"];
+    let is_given = |name: &&str| judged.new.get(*name).is_some_and(|handler| !handler.is_null());
+    if !HANDLERS.iter().any(is_given) {
+        causes.push(Cause::required(judged.at, "must specify a handler type"));
+    }
+}
+
+/// What is scaled is of a group, but for the one old kind that has none.
+fn scaled_group(judged: &Judged<'_>, causes: &mut Vec<Cause>) {
+    let of = |name: &str| text(judged.new, &["spec", "scaleTargetRef", name]);
+    let version = of("apiVersion");
+    if judged.old.is_none() && !version.contains('/') && of("kind") != "ReplicationController" {
+        let told = "apiVersion must specify API group";
+        causes.push(Cause::invalid(
+            "spec.scaleTargetRef.apiVersion",
+            &version.into(),
+            told,
+        ));
     }
 }
 

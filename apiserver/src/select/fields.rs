@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::known::{self, Known};
+use super::known::{self, Known, Words};
 use crate::object::{Object, at};
 use crate::resources::Resource;
 use crate::status::Status;
@@ -120,10 +120,18 @@ impl Known {
 
 /// The refusal of a field that cannot be selected by.
 fn unknown(r: &Resource, label: &str) -> Status {
-    Status::bad_request(if known::has_own(r) {
-        format!("field label not supported: {label}")
-    } else {
-        format!("\"{label}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    Status::bad_request(match known::words(r) {
+        Words::Unknown => {
+            format!(
+                "\"{label}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            )
+        }
+        Words::Bare => format!("field label not supported: {label}"),
+        Words::OfKind => format!("field label \"{label}\" not supported for {}", r.kind),
+        Words::OfVersion => {
+            let (version, kind) = (r.api_version(), r.kind);
+            format!("field label not supported for {version}, Kind={kind}: {label}")
+        }
     })
 }
 

@@ -100,9 +100,28 @@ pub(super) fn find(r: &Resource, label: &str) -> Option<&'static Known> {
         .find(|known| known.label == label)
 }
 
-/// Whether a resource has fields of its own: the words of a refusal differ.
-pub(super) fn has_own(r: &Resource) -> bool {
-    of(r).is_some()
+/// With which words a real server refuses a field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Words {
+    /// That it is unknown.
+    Unknown,
+    /// That it is not supported.
+    Bare,
+    /// The same, with the kind.
+    OfKind,
+    /// The same, with the version and the kind.
+    OfVersion,
+}
+
+/// The words that are used for a resource.
+pub(super) fn words(r: &Resource) -> Words {
+    match (r.group, r.plural) {
+        ("batch", "jobs") => Words::OfKind,
+        ("resource.k8s.io", "resourceslices") => Words::OfVersion,
+        ("apps", "replicasets") => Words::Unknown,
+        _ if of(r).is_some() => Words::Bare,
+        _ => Words::Unknown,
+    }
 }
 
 fn of(r: &Resource) -> Option<&'static [Known]> {

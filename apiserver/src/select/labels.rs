@@ -62,9 +62,7 @@ impl Labels {
 
     /// Reads the text of a selector; an empty one selects everything.
     pub fn parse(text: &str) -> Result<Self, Status> {
-        let mut requirements = Parser::new(text)
-            .requirements()
-            .map_err(|told| Status::bad_request(format!("unable to parse requirement: {told}")))?;
+        let mut requirements = Parser::new(text).requirements().map_err(Status::bad_request)?;
         requirements.sort_by(|one, other| one.key.cmp(&other.key));
         Ok(Labels {
             requirements,
@@ -244,7 +242,14 @@ impl<'a> Parser<'a> {
             return Ok(requirements);
         }
         loop {
-            requirements.push(self.requirement()?);
+            if let Token::Sign(sign) = self.peek()
+                && sign != "!"
+            {
+                let expected = "!, identifier, or 'end of string'";
+                return Err(format!("found '{sign}', expected: {expected}"));
+            }
+            let requirement = self.requirement();
+            requirements.push(requirement.map_err(|told| format!("unable to parse requirement: {told}"))?);
             match self.take() {
                 Token::End => return Ok(requirements),
                 Token::Sign(",") => match self.peek() {
@@ -275,6 +280,7 @@ impl<'a> Parser<'a> {
         if matches!(self.peek(), Token::End | Token::Sign(",")) {
             return requirement(key, Operator::Exists, BTreeSet::new());
         }
+        let takes_set = matches!(self.peek(), Token::Word(_));
         let operator = match self.take() {
             Token::Sign("=" | "==") | Token::Word("in") => Operator::In,
             Token::Sign("!=") | Token::Word("notin") => Operator::NotIn,
@@ -285,9 +291,9 @@ impl<'a> Parser<'a> {
                 return Err(format!("found '{}', expected: {expected}", other.text()));
             }
         };
-        // `in` and `notin` are words, the rest are signs: what is next tells them apart as well.
         let values = match self.peek() {
-            Token::Sign("(") => self.set()?,
+            Token::Sign("(") if takes_set => self.set()?,
+            other if takes_set => return Err(format!("found '{}' expected: '('", other.text())),
             _ => BTreeSet::from([self.value()?]),
         };
         requirement(key, operator, values)
@@ -450,13 +456,16 @@ mod tests {
             "-a",
             "a>b",
             "a=b,,c",
+            "a notin",
         ] {
-            let refused = Labels::parse(text).unwrap_err();
-            assert_eq!(refused.code, 400, "{text}");
-            assert!(
-                refused.message.starts_with("unable to parse requirement: "),
-                "{text}"
-            );
+            assert_eq!(Labels::parse(text).unwrap_err().code, 400, "{text}");
+        }
+        for (text, told) in [
+            ("a=b=c", "found '=', expected: ',' or 'end of string'"),
+            (",", "found ',', expected: !, identifier, or 'end of string'"),
+            ("a notin", "unable to parse requirement: found '' expected: '('"),
+        ] {
+            assert_eq!(Labels::parse(text).unwrap_err().message, told);
         }
     }
 

@@ -28,9 +28,7 @@ pub(super) static CELLS: &[(&str, Cell)] = &[
     ("config_count", config_count),
     ("controller", controller),
     ("current_replicas", current_replicas),
-    ("data_count", |secret, _| {
-        fields(secret, "data").to_string().into()
-    }),
+    ("data_count", |secret, _| fields(secret, "data").into()),
     ("driver_modes", |driver, _| {
         texts(driver, &["spec", "volumeLifecycleModes"]).join(",").into()
     }),
@@ -298,9 +296,7 @@ fn claim_state(claim: &Object, _: Timestamp) -> Value {
 // Settings, rights, budgets and the rest.
 
 fn config_count(map: &Object, _: Timestamp) -> Value {
-    (fields(map, "data") + fields(map, "binaryData"))
-        .to_string()
-        .into()
+    (fields(map, "data") + fields(map, "binaryData")).into()
 }
 
 fn controller(revision: &Object, _: Timestamp) -> Value {
@@ -342,7 +338,7 @@ fn scale_target(autoscaler: &Object, _: Timestamp) -> Value {
 
 fn current_replicas(autoscaler: &Object, _: Timestamp) -> Value {
     let current = at(autoscaler, &["status", "currentReplicas"]).and_then(Value::as_i64);
-    current.unwrap_or(0).to_string().into()
+    current.unwrap_or(0).into()
 }
 
 /// What an autoscaler measures and what it aims at, `cpu: 20%/80%`.

@@ -47,7 +47,7 @@ fn last_seen(event: &Object, now: Timestamp) -> Value {
 fn event_count(event: &Object, _: Timestamp) -> Value {
     let count = any(event, &[&["series", "count"], &["count"], &["deprecatedCount"]]);
     let count = count.and_then(Value::as_i64).filter(|count| *count != 0);
-    count.unwrap_or(1).to_string().into()
+    count.unwrap_or(1).into()
 }
 
 fn event_object(event: &Object, _: Timestamp) -> Value {

@@ -50,8 +50,8 @@ pub fn columns(r: &Resource) -> Vec<Value> {
     let definition = |column: &Column| {
         json!({
             "name": column.name,
-            "type": column.kind,
-            "format": if column.name == "Name" { "name" } else { "" },
+            "type": column.shown_kind(),
+            "format": if column.name == "Name" || column.kind == "name" { "name" } else { "" },
             "description": description(column.name),
             "priority": column.priority,
         })
@@ -94,7 +94,9 @@ fn row(r: &Resource, object: &Object, include: Include, now: Timestamp) -> Value
     let mut row = Map::new();
     row.insert("cells".to_owned(), cells(r, object, now).into());
     match include {
-        Include::None => {}
+        Include::None => {
+            row.insert("object".to_owned(), Value::Null);
+        }
         Include::Metadata => {
             row.insert("object".to_owned(), partial(object));
         }
@@ -116,6 +118,14 @@ pub fn partial(object: &Object) -> Value {
 }
 
 impl Column {
+    /// As what its values are announced, which is not always what they are.
+    fn shown_kind(&self) -> &'static str {
+        match self.kind {
+            "count" | "number" | "flag" | "name" => "string",
+            kind => kind,
+        }
+    }
+
     fn cell(&self, object: &Object, now: Timestamp) -> Value {
         match &self.source {
             Source::Computed(cell) => cell(object, now),
@@ -126,8 +136,8 @@ impl Column {
                         other => other.to_string().into(),
                     },
                     Some(value) => value.clone(),
-                    None if self.kind == "integer" => 0.into(),
-                    None if self.kind == "boolean" => (*missing == "true").into(),
+                    None if matches!(self.kind, "integer" | "count") => 0.into(),
+                    None if matches!(self.kind, "boolean" | "flag") => (*missing == "true").into(),
                     None => (*missing).into(),
                 }
             }

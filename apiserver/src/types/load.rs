@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use super::{Field, Fields, Kind, ListKind, MapKind, Message, Patch, Shape, Types};
+use super::{Always, Field, Fields, Kind, ListKind, MapKind, Message, Patch, Shape, Types};
 
-/// The table, from its two files, or in which line there is something wrong.
-pub(super) fn read(fields: &'static str, merge: &'static str) -> Result<Types, String> {
-    let rules = Rules::read(merge)?;
+/// The table, from its three files, or in which line there is something wrong.
+pub(super) fn read(fields: &'static str, merge: &'static str, always: &'static str) -> Result<Types, String> {
+    let rules = Rules::read(merge, always)?;
     let names = lines(fields).filter_map(|(_, line)| line.strip_prefix("message "));
     let messages: Vec<Message> = names
         .map(|line| {
@@ -104,8 +104,10 @@ fn read_field(
         required: false,
         zero: false,
         atomic: rule.atomic,
+        always: None,
         patch: rule.patch,
     };
+    field.always = always(&field, rules.always.get(&(message.name, json)).copied());
     for flag in words {
         match flag {
             "required" => field.required = true,
@@ -115,6 +117,19 @@ fn read_field(
         }
     }
     Some(field)
+}
+
+/// How a field stands in an object that says nothing of it: what is no single value is null anyway.
+fn always(field: &Field, is_null: Option<bool>) -> Option<Always> {
+    let is_single = field.shape == Shape::One
+        && !matches!(
+            field.kind,
+            Kind::Bytes | Kind::Time | Kind::MicroTime | Kind::Raw | Kind::FieldsV1 | Kind::Json
+        );
+    Some(match is_null? {
+        false if is_single => Always::Empty,
+        _ => Always::Null,
+    })
 }
 
 fn read_kind(word: &str, within: &str, types: &HashMap<&'static str, &'static Message>) -> Option<Kind> {
@@ -174,9 +189,11 @@ fn numbers(own: &[Field]) -> Option<Vec<u8>> {
     Some(numbers)
 }
 
-/// What `merge.txt` says, by type and field.
+/// What `merge.txt` and `always.txt` say, by type and field.
 struct Rules {
     by_field: HashMap<(&'static str, &'static str), Rule>,
+    /// Whether a field that is always there is null.
+    always: HashMap<(&'static str, &'static str), bool>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -187,9 +204,9 @@ struct Rule {
 }
 
 impl Rules {
-    fn read(text: &'static str) -> Result<Rules, String> {
+    fn read(merge: &'static str, always: &'static str) -> Result<Rules, String> {
         let mut by_field = HashMap::new();
-        for (number, line) in lines(text) {
+        for (number, line) in lines(merge) {
             let mut words = line.split(' ');
             let read = match (words.next(), words.next()) {
                 (Some(name), Some(field)) => read_rule(words).map(|rule| ((name, field), rule)),
@@ -200,7 +217,22 @@ impl Rules {
                 return Err(format!("merge, line {number}: once more {line}"));
             }
         }
-        Ok(Rules { by_field })
+        let mut by_name = HashMap::new();
+        for (_, line) in lines(always) {
+            let mut words = line.split(' ');
+            let name = words.next().unwrap_or_default();
+            for field in words {
+                let (field, is_null) = match field.strip_prefix('!') {
+                    Some(field) => (field, true),
+                    None => (field, false),
+                };
+                by_name.insert((name, field), is_null);
+            }
+        }
+        Ok(Rules {
+            by_field,
+            always: by_name,
+        })
     }
 }
 

@@ -16,6 +16,10 @@
 //! - `map=atomic`, `struct=atomic`: a map or message that server-side apply replaces whole.
 //! - `merge`: a strategic merge patch adds to a list of plain values; `merge=KEY`: it merges a list of objects by that key.
 //! - `retain`: `$retainKeys` is understood there; `replace`: the patch replaces the whole.
+//!
+//! `always.txt`: which fields stand in an object even if nothing is said of them. A line `NAME FIELD...` for a type; the field
+//! is then 0, `false`, an empty text or an empty object, and a list, map or time is null; behind `!` others are null, too.
+//! It was read off the Go types of `k8s.io/api` 0.36 (what their JSON does not leave out), which no crate tells.
 
 pub(crate) mod every;
 mod load;
@@ -35,7 +39,7 @@ impl Types {
     #[must_use]
     pub fn all() -> &'static Types {
         static ALL: LazyLock<Types> = LazyLock::new(|| {
-            load::read(FIELDS, MERGE).expect("the table is part of this program, and a test reads it")
+            load::read(FIELDS, MERGE, ALWAYS).expect("the table is part of this program, and a test reads it")
         });
         &ALL
     }
@@ -135,7 +139,18 @@ pub struct Field {
     pub zero: bool,
     /// Whether server-side apply replaces it whole although its type could be merged.
     pub atomic: bool,
+    /// Whether it stands in an object even if nothing is said of it, and how.
+    pub always: Option<Always>,
     patch: Patch,
+}
+
+/// How a field stands in an object that says nothing of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Always {
+    /// As the empty value of its kind; an object with what always stands in it.
+    Empty,
+    /// As null.
+    Null,
 }
 
 /// How a strategic merge patch takes the field.
@@ -259,6 +274,7 @@ pub enum MapKind {
 
 const FIELDS: &str = include_str!("fields.txt");
 const MERGE: &str = include_str!("merge.txt");
+const ALWAYS: &str = include_str!("always.txt");
 
 #[cfg(test)]
 mod tests;

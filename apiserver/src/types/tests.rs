@@ -86,6 +86,36 @@ fn zero_is_kept_where_it_says_something() {
 }
 
 #[test]
+fn what_always_stands_there_is_known() {
+    let always = |of: &str, field: &str| message(of).field(field).unwrap().always;
+    assert_eq!(
+        always("io.k8s.api.apps.v1.DaemonSetStatus", "numberReady"),
+        Some(Always::Empty)
+    );
+    assert_eq!(
+        always("io.k8s.api.apps.v1.DaemonSetSpec", "selector"),
+        Some(Always::Null)
+    );
+    assert_eq!(
+        always("io.k8s.api.core.v1.Event", "eventTime"),
+        Some(Always::Null)
+    );
+    assert_eq!(always("io.k8s.api.core.v1.PodSpec", "nodeName"), None);
+    for line in ALWAYS.lines().filter(|line| !line.starts_with('#')) {
+        let (name, fields) = line.split_once(' ').unwrap();
+        for field in fields.split(' ') {
+            let field = field.trim_start_matches('!');
+            assert!(
+                message(name)
+                    .field(field)
+                    .is_some_and(|field| field.always.is_some()),
+                "{name} {field}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_is_wrong_in_the_files_is_said() {
     for (fields, merge) in [
         ("1 name text", ""),
@@ -97,6 +127,6 @@ fn what_is_wrong_in_the_files_is_said() {
         ("message a.B\n1 name text", "a.B name odd=1"),
         ("message a.B\n1 name text", "a.B name merge\na.B name merge"),
     ] {
-        assert!(load::read(fields, merge).is_err(), "{fields} {merge}");
+        assert!(load::read(fields, merge, "").is_err(), "{fields} {merge}");
     }
 }
