@@ -163,13 +163,14 @@ impl Session {
         self.show(running.finish(), false)
     }
 
-    /// Waits until a process of the background has printed so many lines or has ended, and ends it.
+    /// Waits until a process of the background has printed what is expected or has ended, and ends it.
     fn wait_for_lines(&mut self, mut running: Background, expected: &[String]) -> Vec<String> {
-        let count = expected.iter().filter(|line| !line.starts_with("! ")).count();
+        let printed = expected.iter().filter(|line| !line.starts_with("! "));
+        let printed: Vec<String> = printed.map(|line| self.without_words(line)).collect();
         let start = Instant::now();
         while !running.ended() && start.elapsed() < self.programs.patience {
             let lines = self.show((running.stdout.text(), String::new(), None), true);
-            if count > 0 && lines.len() >= count {
+            if !printed.is_empty() && all_match(&lines, &printed) {
                 break;
             }
             pause();

@@ -6,6 +6,7 @@ mod harness;
 #[path = "../clients/script.rs"]
 mod script;
 
+mod answers;
 mod control_plane;
 mod kube_loops;
 mod kube_python;
