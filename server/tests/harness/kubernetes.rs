@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -52,7 +52,7 @@ impl Kubernetes {
 
     async fn real(program: PathBuf) -> Kubernetes {
         let (server, ports) = (Server::start(), Ports::reserve());
-        let mut real = Real::start(&program, server.endpoint(), ports.peer);
+        let mut real = Real::start(&program, &server.endpoint(), ports.peer);
         relay(ports.client, ports.peer, real.hello.clone());
         let start = Instant::now();
         while !real.is_ready(ports.peer).await {
@@ -76,13 +76,13 @@ struct Real {
 }
 
 impl Real {
-    fn start(program: &PathBuf, store: String, port: u16) -> Real {
+    fn start(program: &Path, store: &str, port: u16) -> Real {
         let authority = Authority::new();
         let own = authority.issue("server", 1, &["127.0.0.1", "localhost"]);
         // Who asks ours is nobody in particular either.
         let client = authority.issue_to("system:anonymous", 2, &[]);
         let log = File::create(authority.file("log")).expect("a file for its log");
-        let path = |flag: &str, path: &PathBuf| format!("--{flag}={}", path.display());
+        let path = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
         let child = Command::new(program)
             .args([
                 format!("--etcd-servers={store}"),
