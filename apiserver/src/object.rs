@@ -38,6 +38,32 @@ pub fn child_mut<'a>(object: &'a mut Object, field: &str) -> &'a mut Object {
     }
 }
 
+/// Whether objects and lists stand within each other more than `levels` deep. It looks no deeper than that itself.
+#[must_use]
+pub fn is_nested_deeper(value: &Value, levels: usize) -> bool {
+    let is_plain = !(value.is_object() || value.is_array());
+    let Some(below) = levels.checked_sub(1) else {
+        return !is_plain;
+    };
+    match value {
+        Value::Object(object) => object.values().any(|value| is_nested_deeper(value, below)),
+        Value::Array(list) => list.iter().any(|value| is_nested_deeper(value, below)),
+        _ => false,
+    }
+}
+
+/// Whether an object is nested deeper than it may be, [`NESTING_MAX`].
+#[must_use]
+pub fn is_too_deep(object: &Object) -> bool {
+    object
+        .values()
+        .any(|value| is_nested_deeper(value, NESTING_MAX - 1))
+}
+
+/// How many objects and lists may stand within each other, the object itself counted: as many as serde_json reads, so
+/// that all that is written can be read again. Whatever walks through an object is as deep in calls.
+pub const NESTING_MAX: usize = 127;
+
 /// What stands at the end of a path of fields.
 #[must_use]
 pub fn at<'a>(object: &'a Object, path: &[&str]) -> Option<&'a Value> {
@@ -110,6 +136,21 @@ mod tests {
         );
         set_resource_version(&mut made, 0);
         assert_eq!(made, object(json!({"metadata": {}})));
+    }
+
+    #[test]
+    fn what_is_as_deep_as_it_may_be_can_be_read() {
+        let nested = |levels: usize| {
+            let text = format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+            serde_json::from_str::<Object>(&text)
+        };
+        assert!(!is_too_deep(&nested(NESTING_MAX).unwrap()));
+        assert!(nested(NESTING_MAX + 1).is_err());
+        let deepest = Value::Object(nested(NESTING_MAX).unwrap());
+        assert!(is_too_deep(&object(json!({"a": deepest}))));
+        assert!(is_too_deep(&object(json!({"a": [deepest]}))));
+        assert!(is_nested_deeper(&json!([]), 0) && !is_nested_deeper(&json!([1, "a"]), 1));
+        assert!(!is_nested_deeper(&json!(1), 0));
     }
 
     #[test]

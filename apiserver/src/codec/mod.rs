@@ -10,6 +10,7 @@ mod read;
 mod strict;
 mod values;
 mod write;
+mod yaml;
 
 use serde_json::Value;
 
@@ -236,7 +237,7 @@ pub fn json_error(error: &serde_json::Error, bytes: &[u8]) -> String {
     }
 }
 
-/// YAML with the keys that JSON can have: those that are no texts become texts.
+/// YAML, or the JSON that it may be.
 fn read_yaml(bytes: &[u8]) -> Result<Object, String> {
     // What clients send as YAML mostly is JSON, which is read many times faster.
     if bytes.trim_ascii_start().first() == Some(&b'{')
@@ -244,51 +245,7 @@ fn read_yaml(bytes: &[u8]) -> Result<Object, String> {
     {
         return Ok(object);
     }
-    let value: serde_yaml_ng::Value = serde_yaml_ng::from_slice(bytes)
-        .map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))?;
-    match json_of_yaml(value, DEPTH_MAX)? {
-        Value::Object(object) => Ok(object),
-        _ => Err("error converting YAML to JSON: yaml: the document is no mapping".to_owned()),
-    }
-}
-
-fn json_of_yaml(value: serde_yaml_ng::Value, depth: usize) -> Result<Value, String> {
-    use serde_yaml_ng::Value as Yaml;
-    let depth = depth
-        .checked_sub(1)
-        .ok_or("error converting YAML to JSON: yaml: nested too deep")?;
-    Ok(match value {
-        Yaml::Null => Value::Null,
-        Yaml::Bool(value) => Value::Bool(value),
-        Yaml::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(number), _, _) => Value::from(number),
-            (_, Some(number), _) => Value::from(number),
-            (_, _, Some(number)) if number.is_finite() => Value::from(number),
-            _ => {
-                return Err(format!(
-                    "error converting YAML to JSON: yaml: {number} is no number of JSON"
-                ));
-            }
-        },
-        Yaml::String(text) => Value::String(text),
-        Yaml::Sequence(entries) => {
-            let entries = entries.into_iter().map(|entry| json_of_yaml(entry, depth));
-            Value::Array(entries.collect::<Result<_, _>>()?)
-        }
-        Yaml::Mapping(entries) => {
-            let mut object = Object::new();
-            for (key, value) in entries {
-                let key = match json_of_yaml(key, depth)? {
-                    Value::String(key) => key,
-                    key @ (Value::Bool(_) | Value::Number(_)) => key.to_string(),
-                    _ => return Err("error converting YAML to JSON: yaml: a key is no text".to_owned()),
-                };
-                object.insert(key, json_of_yaml(value, depth)?);
-            }
-            Value::Object(object)
-        }
-        Yaml::Tagged(tagged) => json_of_yaml(tagged.value, depth)?,
-    })
+    yaml::read(bytes).map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))
 }
 
 /// What is no object at all, in the words of a real API server.

@@ -135,7 +135,7 @@ fn decimal(mantissa: &str, scale: i32, as_exponent: bool, finest: Finest) -> Opt
         let (kept, dropped) = mantissa.split_at(mantissa.len().saturating_sub(cut));
         let kept: u128 = if kept.is_empty() { 0 } else { kept.parse().ok()? };
         let up = u128::from(dropped.bytes().any(|digit| digit != b'0'));
-        return decimal(&(kept + up).to_string(), limit, as_exponent, finest);
+        return decimal(&kept.checked_add(up)?.to_string(), limit, as_exponent, finest);
     }
     let digits = mantissa.trim_end_matches('0');
     let mut scale = scale + i32::try_from(mantissa.len() - digits.len()).ok()?;
@@ -249,7 +249,19 @@ mod tests {
             assert_eq!(read.as_deref(), Some(canonical), "{given}");
         }
         for odd in [
-            "", " ", "1x", "1 Gi", "1.2.3", "0x10", "1e", "1e99", "--1", "1KiB", "Ki",
+            "",
+            " ",
+            "1x",
+            "1 Gi",
+            "1.2.3",
+            "0x10",
+            "1e",
+            "1e99",
+            "--1",
+            "1KiB",
+            "Ki",
+            // Rounded up it is one more than is counted with.
+            "340282366920938463463374607431.7682114551",
         ] {
             assert_eq!(canonical_quantity(odd, Finest::Billionth), None, "{odd}");
         }

@@ -7,7 +7,7 @@ use super::item::Item;
 use super::keys;
 use super::{Engine, Found};
 use crate::codec::{self, decode_stored};
-use crate::object::{Object, set_resource_version};
+use crate::object::{Object, is_too_deep, set_resource_version};
 use crate::resources::Resource;
 use crate::rules::{self, convert};
 use crate::status::Status;
@@ -61,12 +61,16 @@ pub(super) fn object_of(r: &'static Resource, kv: &KeyValue) -> Result<Object, S
     Ok(object)
 }
 
-/// The value that is stored for an object of this resource: without resource version, in the version of the store.
+/// The value that is stored for an object of this resource: without resource version, in the version of the store. What
+/// could not be read again is refused: a patch, or the account of who owns what, may be deeper than what was sent.
 pub(super) fn value_of(r: &'static Resource, object: &Object) -> Result<Bytes, Status> {
     let mut object = object.clone();
     set_resource_version(&mut object, 0);
     if r.stored_as.is_some() {
         object = convert(object, r, r.stored());
+    }
+    if is_too_deep(&object) {
+        return Err(Status::bad_request("json: exceeded max depth"));
     }
     serde_json::to_vec(&object)
         .map(Bytes::from)

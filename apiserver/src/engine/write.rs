@@ -245,20 +245,18 @@ impl Engine {
         key: &str,
         object: &Object,
         expected: i64,
-    ) -> Result<Written, Failure> {
-        let value = value_of(r, object).map_err(|status| Failure::Refused {
-            code: tonic::Code::Internal,
-            message: status.message,
-        })?;
-        for _ in 1..LEASE_TRIES {
+    ) -> Result<Written, Status> {
+        let value = value_of(r, object)?;
+        let mut written = Err(Failure::LeaseNotFound);
+        for _ in 0..LEASE_TRIES {
             let lease = self.shared.leases.of(self.etcd(), r.ttl_s).await?;
-            match self.etcd().update(key, expected, value.clone(), lease).await {
+            written = self.etcd().update(key, expected, value.clone(), lease).await;
+            match written {
                 Err(Failure::LeaseNotFound) => self.shared.leases.forget(lease),
-                written => return written,
+                _ => break,
             }
         }
-        let lease = self.shared.leases.of(self.etcd(), r.ttl_s).await?;
-        self.etcd().update(key, expected, value, lease).await
+        Ok(written?)
     }
 }
 

@@ -7,10 +7,12 @@ mod shown;
 mod strategic;
 
 use json_patch::PatchOperation;
+use json_patch::jsonptr::Pointer;
 use serde_json::Value;
 
 pub use self::shown::go_text;
 pub use self::strategic::strategic;
+use crate::object::{NESTING_MAX, is_nested_deeper};
 use crate::status::{Reason, Status};
 
 /// The most operations that a JSON patch may have.
@@ -36,6 +38,9 @@ pub fn json(target: &Value, operations: &Value) -> Result<Value, Status> {
     for operation in operations {
         let operation = lenient(operation, &patched);
         let operation: PatchOperation = serde_json::from_value(operation).map_err(|_| rejected())?;
+        if is_too_deep(&patched, &operation) {
+            return Err(rejected());
+        }
         if let PatchOperation::Copy(copy) = &operation {
             let source = copy.from.resolve(&patched).map(|source| source.to_string().len());
             copied_bytes = copied_bytes.saturating_add(source.unwrap_or(0));
@@ -96,6 +101,22 @@ fn lenient(operation: &Value, target: &Value) -> Value {
         _ => {}
     }
     operation
+}
+
+/// Whether an operation would nest what it is applied to deeper than an object may be: copies alone can double the depth
+/// again and again, until whatever walks through the object has no stack left.
+fn is_too_deep(target: &Value, operation: &PatchOperation) -> bool {
+    let place = |path: &Pointer, value: Option<&Value>| {
+        let left = NESTING_MAX.checked_sub(path.count());
+        value.is_some_and(|value| left.is_none_or(|left| is_nested_deeper(value, left)))
+    };
+    match operation {
+        PatchOperation::Add(add) => place(&add.path, Some(&add.value)),
+        PatchOperation::Replace(replace) => place(&replace.path, Some(&replace.value)),
+        PatchOperation::Copy(copy) => place(&copy.path, copy.from.resolve(target).ok()),
+        PatchOperation::Move(moved) => place(&moved.path, moved.from.resolve(target).ok()),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => false,
+    }
 }
 
 /// Applies a JSON merge patch.
