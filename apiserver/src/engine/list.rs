@@ -43,6 +43,8 @@ struct Start {
     revision: i64,
     /// It must be as new as this.
     at_least: i64,
+    /// Any state will do: one member answers for itself, even without the others.
+    any: bool,
     /// It is not the first page.
     continued: bool,
 }
@@ -79,6 +81,7 @@ impl Engine {
         }
         loop {
             let page = match found.revision {
+                _ if start.any => self.page_of_any(&key, &place, keys, found.revision).await,
                 0 => self.first_page(&key, &place.end, keys, start.at_least).await,
                 revision => self.page_at(&key, &place, keys, revision, start.continued).await,
             }?;
@@ -136,6 +139,15 @@ impl Engine {
         }
     }
 
+    /// A page of what one member has, all of them of one revision.
+    async fn page_of_any(&self, key: &str, place: &Place, keys: i64, revision: i64) -> Result<Page, Status> {
+        match self.etcd().page_of_any(key, &place.end, keys, revision).await {
+            // The member that answered first is gone, and this one is behind it.
+            Err(Failure::FutureRevision) => self.page_at(key, place, keys, revision, false).await,
+            page => Ok(page?),
+        }
+    }
+
     /// A page at a revision.
     pub(super) async fn page_at(
         &self,
@@ -167,6 +179,7 @@ impl Start {
             key: place.start.clone(),
             revision: 0,
             at_least: 0,
+            any: false,
             continued: false,
         };
         if let Some(text) = options.continue_.as_deref().filter(|text| !text.is_empty()) {
@@ -197,6 +210,11 @@ impl Start {
         } else {
             start.at_least = version;
         }
+        start.any = version == 0
+            && options
+                .resource_version
+                .as_deref()
+                .is_some_and(|text| !text.is_empty());
         Ok(start)
     }
 }
@@ -340,6 +358,7 @@ mod tests {
             key: "/r/pods/n/a\0".to_owned(),
             revision: 7,
             at_least: 0,
+            any: false,
             continued: true,
         };
         assert_eq!(start(&options).unwrap(), expected);
@@ -379,13 +398,15 @@ mod tests {
 
     #[test]
     fn versions_mean_what_they_match() {
-        for (version, how, limit, revision, at_least) in [
-            ("", "", 0, 0, 0),
-            ("0", "", 5, 0, 0),
-            ("7", "", 0, 0, 7),
-            ("7", "", 5, 7, 0),
-            ("7", "NotOlderThan", 5, 0, 7),
-            ("7", "Exact", 0, 7, 0),
+        for (version, how, limit, revision, at_least, any) in [
+            ("", "", 0, 0, 0, false),
+            ("0", "", 0, 0, 0, true),
+            ("0", "", 5, 0, 0, true),
+            ("0", "NotOlderThan", 0, 0, 0, true),
+            ("7", "", 0, 0, 7, false),
+            ("7", "", 5, 7, 0, false),
+            ("7", "NotOlderThan", 5, 0, 7, false),
+            ("7", "Exact", 0, 7, 0, false),
         ] {
             let options = ListOptions {
                 limit,
@@ -395,8 +416,8 @@ mod tests {
             };
             let start = start(&options).unwrap();
             assert_eq!(
-                (start.revision, start.at_least),
-                (revision, at_least),
+                (start.revision, start.at_least, start.any),
+                (revision, at_least, any),
                 "{version} {how} {limit}"
             );
         }

@@ -92,7 +92,7 @@ impl Failure {
             }
             Failure::Timeout { message } => Status::new(
                 Reason::Timeout,
-                format!("Timeout: request did not complete within the requested timeout - {message}"),
+                format!("Timeout: request did not complete within requested timeout - {message}"),
             ),
             Failure::TooLarge => Status::new(Reason::RequestEntityTooLarge, self.to_string()),
             // A real server passes the store's words on.

@@ -66,11 +66,34 @@ impl Etcd {
         limit: i64,
         revision: i64,
     ) -> Result<Page, Failure> {
+        self.read_page(key, end, limit, revision, false).await
+    }
+
+    /// The same as one member has it, which may be behind the others, or without them.
+    pub(crate) async fn page_of_any(
+        &self,
+        key: &str,
+        end: &str,
+        limit: i64,
+        revision: i64,
+    ) -> Result<Page, Failure> {
+        self.read_page(key, end, limit, revision, true).await
+    }
+
+    async fn read_page(
+        &self,
+        key: &str,
+        end: &str,
+        limit: i64,
+        revision: i64,
+        serializable: bool,
+    ) -> Result<Page, Failure> {
         let request = RangeRequest {
             key: Bytes::copy_from_slice(key.as_bytes()),
             range_end: Bytes::copy_from_slice(end.as_bytes()),
             limit,
             revision,
+            serializable,
             ..RangeRequest::default()
         };
         let answer = self.range(request).await?;
