@@ -48,6 +48,12 @@ impl Place {
     }
 }
 
+/// A prefix as a real API server reads it: with a slash in front, none at the end, none twice.
+pub(super) fn clean_prefix(prefix: &str) -> String {
+    let parts = prefix.split('/').filter(|part| !part.is_empty());
+    parts.fold(String::new(), |clean, part| clean + "/" + part)
+}
+
 /// The directory of a resource, with the slash at its end.
 pub(super) fn directory(prefix: &str, r: &Resource) -> String {
     format!("{prefix}/{}/", r.directory)
@@ -98,6 +104,20 @@ mod tests {
         for odd in ["", ".", "..", "a/b", "%2e"] {
             assert_eq!(key("/registry", services, odd, "s").unwrap_err().code, 400);
             assert_eq!(key("/registry", services, "n", odd).unwrap_err().code, 400);
+        }
+    }
+
+    #[test]
+    fn prefixes_are_read_as_a_real_server_reads_them() {
+        for (given, clean) in [
+            ("/registry", "/registry"),
+            ("registry", "/registry"),
+            ("/registry/", "/registry"),
+            ("//a//b/", "/a/b"),
+            ("/", ""),
+            ("", ""),
+        ] {
+            assert_eq!(clean_prefix(given), clean, "{given}");
         }
     }
 

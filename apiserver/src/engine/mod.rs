@@ -57,6 +57,8 @@ struct Shared {
     allotting: tokio::sync::Mutex<()>,
     /// What is watched, by resource.
     feeds: Mutex<BTreeMap<FeedKey, Arc<Feed>>>,
+    /// Whether watches are to end.
+    ending: tokio::sync::watch::Sender<bool>,
 }
 
 /// Group, version and plural.
@@ -65,7 +67,7 @@ type FeedKey = (&'static str, &'static str, &'static str);
 /// What can be set.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What all keys begin with.
+    /// What all keys begin with. It has a slash in front and none at its end, given or not.
     pub prefix: String,
     /// How many events are kept of a resource that is watched.
     pub ring_events_max: usize,
@@ -104,7 +106,8 @@ impl Default for Settings {
 impl Engine {
     /// An engine on a store. Nothing is asked of the store yet.
     #[must_use]
-    pub fn new(etcd: Etcd, settings: Settings) -> Engine {
+    pub fn new(etcd: Etcd, mut settings: Settings) -> Engine {
+        settings.prefix = keys::clean_prefix(&settings.prefix);
         Engine {
             shared: Arc::new(Shared {
                 etcd,
@@ -112,8 +115,20 @@ impl Engine {
                 leases: Leases::default(),
                 allotting: tokio::sync::Mutex::default(),
                 feeds: Mutex::default(),
+                ending: tokio::sync::watch::Sender::new(false),
             }),
         }
+    }
+
+    /// Ends all watches of clients, and those that begin later at once: the server stops, and clients are to go elsewhere
+    /// with what they have.
+    pub fn end_watches(&self) {
+        self.shared.ending.send_replace(true);
+    }
+
+    /// Becomes true when watches are to end.
+    pub(crate) fn ending(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.shared.ending.subscribe()
     }
 
     /// The settings.

@@ -103,18 +103,29 @@ pub(crate) fn encode(object: &Object) -> Result<Vec<u8>, Status> {
     serde_json::to_vec(object).map_err(Status::internal)
 }
 
-/// Adds what the client should know.
+/// Adds what the client should know. Where that is much it is cut, as a real server does it: the words may be a client's.
 pub(crate) fn warn(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
-    for warning in warnings.iter().take(WARNINGS_MAX) {
-        let quoted: String = warning
-            .chars()
-            .filter(|char| !char.is_control())
-            .flat_map(|char| match char {
-                '"' | '\\' => vec!['\\', char],
-                char => vec![char],
-            })
-            .collect();
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+    let length: usize = warnings.iter().map(|warning| warning.chars().count()).sum();
+    let one_max = match length <= WARNINGS_CHARS_MAX {
+        true => WARNINGS_CHARS_MAX,
+        false => WARNING_CHARS_MAX,
+    };
+    let mut written = 0;
+    for warning in warnings {
+        if written >= WARNINGS_CHARS_MAX {
+            break;
+        }
+        let mut quoted = String::from("299 - \"");
+        for char in warning.chars().take(one_max) {
+            written += 1;
+            match char {
+                char if char.is_control() => {}
+                '"' | '\\' => quoted.extend(['\\', char]),
+                char => quoted.push(char),
+            }
+        }
+        quoted.push('"');
+        if let Ok(value) = HeaderValue::from_bytes(quoted.as_bytes()) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
@@ -152,5 +163,7 @@ pub(crate) fn document(
 pub(crate) const OF_ONE: &[AsKind] = &[AsKind::Table, AsKind::PartialObjectMetadata];
 /// As what a list may be had.
 pub(crate) const OF_LISTS: &[AsKind] = &[AsKind::Table, AsKind::PartialObjectMetadataList];
-/// Warnings in one answer.
-const WARNINGS_MAX: usize = 20;
+/// Characters of all warnings in one answer.
+const WARNINGS_CHARS_MAX: usize = 4096;
+/// Characters of each, where all together are too long.
+const WARNING_CHARS_MAX: usize = 256;

@@ -14,7 +14,7 @@ use super::verbs::Work;
 use crate::codec::{Accepted, AsKind, Media};
 use crate::engine::{ListOptions, Listed};
 use crate::object::Object;
-use crate::select::{Fields, Labels};
+use crate::select::{self, Fields, Labels};
 use crate::status::{Cause, Status};
 use crate::table;
 
@@ -133,7 +133,8 @@ const LIST_MEDIA: &[Media] = &[Media::Json, Media::Yaml];
 pub(crate) fn selectors(request: &Request) -> Result<(Labels, Fields), Status> {
     let given = request.query.get("fieldSelector");
     // The old way to watch one object has its name in the path.
-    let fields = match (request.name.as_str(), given) {
+    let name = select::escape(&request.name);
+    let fields = match (name.as_str(), given) {
         ("", given) => given.to_owned(),
         (name, "") => format!("metadata.name={name}"),
         (name, given) => format!("metadata.name={name},{given}"),

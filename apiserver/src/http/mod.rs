@@ -16,6 +16,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::{any, get};
 use http::{HeaderMap, Response, StatusCode, Uri, header};
+use tokio::sync::Semaphore;
 
 use self::request::Verb;
 use self::verbs::Work;
@@ -207,13 +208,7 @@ async fn serve(
     let answered = match asked.verb {
         // What is long is its body.
         Verb::Watch => done.await,
-        _ => match tokio::time::timeout(REQUEST_MAX, done).await {
-            Ok(answered) => answered,
-            Err(_) => Err(Status::new(
-                Reason::Timeout,
-                "Timeout: request did not complete within the allotted timeout",
-            )),
-        },
+        _ => in_time(done).await,
     };
     match asked.resource.deprecation() {
         None => answered,
@@ -221,6 +216,23 @@ async fn serve(
             let response = answered.unwrap_or_else(|status| answer::refusal(&status));
             Ok(answer::warn(response, &[told.to_owned()]))
         }
+    }
+}
+
+/// The answer of work that has a seat and an end.
+async fn in_time(
+    work: impl Future<Output = Result<Response<Body>, Status>>,
+) -> Result<Response<Body>, Status> {
+    let Ok(_seat) = SEATS.try_acquire() else {
+        let text = "Too many requests, please try again later.";
+        return Err(Status::new(Reason::TooManyRequests, text).retry_after(1));
+    };
+    match tokio::time::timeout(REQUEST_MAX, work).await {
+        Ok(answered) => answered,
+        Err(_) => Err(Status::new(
+            Reason::Timeout,
+            "Timeout: request did not complete within the allotted timeout",
+        )),
     }
 }
 
@@ -240,5 +252,9 @@ const PATHS: &[&str] = &[
     "/readyz/ping",
     "/version",
 ];
+/// Requests at work at once in this process, watches not counted: each may hold an object, or a page of them. As many as a
+/// real server has by default.
+const REQUESTS_MAX: usize = 600;
+static SEATS: Semaphore = Semaphore::const_new(REQUESTS_MAX);
 /// As long as a real server works on a request.
 const REQUEST_MAX: Duration = Duration::from_secs(60);

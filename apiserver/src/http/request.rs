@@ -1,5 +1,7 @@
 //! What a request asks for: the path and the query, read by the rules of the Kubernetes API.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use http::Method;
 
 use crate::resources::{self, Resource, Subresource};
@@ -83,17 +85,21 @@ impl Query {
         value.is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "False" | "FALSE" | "f" | "F"))
     }
 
-    /// A number that is not negative, where one is given.
+    /// A whole number, where one is given.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
-        match self.get(name) {
-            "" => Ok(None),
-            text => match text.parse() {
-                Ok(number) => Ok(Some(number)),
-                Err(_) => Err(Status::bad_request(format!(
-                    "strconv.ParseInt: parsing {text:?}: invalid syntax"
-                ))),
-            },
+        let text = self.get(name);
+        if text.is_empty() {
+            return Ok(None);
         }
+        text.parse().map(Some).map_err(|error: ParseIntError| {
+            let why = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Status::bad_request(format!(
+                "strconv.ParseInt: parsing {text:?}: {why}"
+            ))
+        })
     }
 }
 

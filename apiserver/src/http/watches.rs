@@ -26,6 +26,8 @@ struct Sending {
     as_kind: AsKind,
     /// When its time is up.
     deadline: Instant,
+    /// Becomes true when the server stops.
+    ending: tokio::sync::watch::Receiver<bool>,
     include: table::Include,
     /// Columns were told.
     begun: bool,
@@ -42,7 +44,9 @@ pub(crate) async fn watch(work: &Work<'_>) -> Result<Response<Body>, Status> {
     let timeout_s = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
     let timeout = timeout_s
         .and_then(|seconds| u64::try_from(seconds).ok())
-        .map_or_else(default_timeout, Duration::from_secs);
+        .map_or_else(default_timeout, |seconds| {
+            Duration::from_secs(seconds.min(TIMEOUT_MAX_S))
+        });
     let watch = work
         .engine
         .watch(
@@ -63,6 +67,7 @@ pub(crate) async fn watch(work: &Work<'_>) -> Result<Response<Body>, Status> {
         resource: request.resource,
         as_kind: accepted.as_kind,
         deadline: Instant::now() + timeout,
+        ending: work.engine.ending(),
         include: answer::include(query.get("includeObject"))?,
         begun: false,
         ended: false,
@@ -82,18 +87,19 @@ pub(crate) async fn watch(work: &Work<'_>) -> Result<Response<Body>, Status> {
 }
 
 impl Sending {
-    /// The next event. When the time is up, how far the watch has come is the last.
+    /// The next event. When the time is up or the server stops, how far the watch has come is the last.
     async fn next(&mut self) -> Option<Event> {
         if self.ended {
             return None;
         }
-        match tokio::time::timeout_at(self.deadline, self.watch.next()).await {
-            Ok(event) => event,
-            Err(_) => {
-                self.ended = true;
-                self.watch.bookmark()
-            }
+        tokio::select! {
+            event = self.watch.next() => return event,
+            () = tokio::time::sleep_until(self.deadline) => {}
+            // The flag outlives the watch, which has the engine.
+            _ = self.ending.wait_for(|ending| *ending) => {}
         }
+        self.ended = true;
+        self.watch.bookmark()
     }
 
     /// One event as a line.
@@ -137,5 +143,7 @@ fn default_timeout() -> Duration {
 
 /// As what events may be had.
 const WATCHED_AS: &[AsKind] = &[AsKind::Table, AsKind::PartialObjectMetadata];
+/// The most that a client may ask for, a year: more is no time that a clock could add up to.
+const TIMEOUT_MAX_S: u64 = 366 * 24 * 3600;
 /// The least that a watch lasts whose client says nothing.
 const TIMEOUT_MIN_S: u64 = 1800;

@@ -90,13 +90,8 @@ impl fmt::Display for Fields {
         for (index, term) in self.terms.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let operator = if term.equal { "=" } else { "!=" };
-            write!(out, "{comma}{}{operator}", term.field.label)?;
-            for character in term.value.chars() {
-                if matches!(character, '\\' | ',' | '=') {
-                    out.write_str("\\")?;
-                }
-                write!(out, "{character}")?;
-            }
+            let value = escape(&term.value);
+            write!(out, "{comma}{}{operator}{value}", term.field.label)?;
         }
         Ok(())
     }
@@ -164,6 +159,19 @@ fn split_operator(piece: &str) -> Option<(&str, bool, &str)> {
         }
     }
     None
+}
+
+/// A value as it stands in the text of a selector.
+#[must_use]
+pub fn escape(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for character in value.chars() {
+        if matches!(character, '\\' | ',' | '=') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
 }
 
 /// A value without its backslashes.

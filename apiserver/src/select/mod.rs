@@ -7,5 +7,5 @@ mod fields;
 mod known;
 mod labels;
 
-pub use self::fields::Fields;
+pub use self::fields::{Fields, escape};
 pub use self::labels::{Labels, Operator, Requirement};
