@@ -127,7 +127,8 @@ fn log_broken(peer: &PeerIdentity, error: &(dyn Error + 'static)) {
     tracing::debug!("remote-addr" = %peer.address, name, %error, "a connection broke off");
 }
 
-fn builder(limits: ConnectionSettings) -> Builder<TokioExecutor> {
+/// What a connection is served with, by these limits.
+pub(crate) fn builder(limits: ConnectionSettings) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()

@@ -81,26 +81,27 @@ impl Etcd {
 
     /// The store at these addresses, as in `http://127.0.0.1:2379`. Nothing is connected to before it is needed.
     pub fn connect(endpoints: &[String]) -> Result<Etcd, Failure> {
-        let invalid = |message: String| Failure::Refused {
-            code: tonic::Code::InvalidArgument,
-            message,
-        };
         if endpoints.is_empty() {
             return Err(invalid("no endpoint of the store is given".to_owned()));
         }
-        let mut channels = Vec::with_capacity(endpoints.len());
-        for endpoint in endpoints {
-            let endpoint = Endpoint::from_shared(endpoint.clone())
-                .map_err(|error| invalid(format!("{endpoint}: {error}")))?
-                .connect_timeout(CONNECT_TIMEOUT)
-                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-                .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .tcp_nodelay(true);
-            channels.push(endpoint.connect_lazy());
-        }
-        Ok(Etcd::over_each(channels))
+        let channels: Result<Vec<_>, Failure> = endpoints
+            .iter()
+            .map(|url| Etcd::endpoint(url).map(|endpoint| endpoint.connect_lazy()))
+            .collect();
+        Ok(Etcd::over_each(channels?))
+    }
+
+    /// A member at an address, with all that a connection to it needs: one that stands still is found out.
+    pub fn endpoint(url: &str) -> Result<Endpoint, Failure> {
+        let endpoint = Endpoint::from_shared(url.to_owned());
+        let endpoint = endpoint.map_err(|error| invalid(format!("{url}: {error}")))?;
+        Ok(endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .tcp_nodelay(true))
     }
 
     /// Makes a call, elsewhere too if it may be made twice or surely reached nobody.
@@ -168,6 +169,13 @@ impl Connection {
 
     pub(super) fn maintenance(self) -> MaintenanceClient<Boxed> {
         MaintenanceClient::new(self.0)
+    }
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::Refused {
+        code: tonic::Code::InvalidArgument,
+        message,
     }
 }
 

@@ -10,20 +10,17 @@ use apiserver::engine::{self, Engine};
 use apiserver::etcd::Etcd;
 use axum::Router;
 use clap::{Arg, ArgMatches, Command};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Semaphore, watch};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tonic::transport::Endpoint;
 
-use crate::config::{self, LogSettings, TlsSettings, duration};
+use crate::config::{self, ConnectionSettings, LogSettings, TlsSettings, duration};
 use crate::core::raised;
 use crate::ctl::Dialer;
-use crate::defences::{
-    HEADER_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX, HTTP1_HEADER_MAX, HTTP1_HEADERS_MAX, raise_descriptors,
-};
-use crate::listen::{Listening, Socket};
+use crate::defences::{self, Defences, TurnedAway};
+use crate::listen::{Calls, Guarded, Listening, Socket};
 use crate::logging;
 use crate::shutdown::Signals;
 use crate::tls::{Connector, ServerTls, TlsError};
@@ -60,8 +57,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     };
     // To the standard error, which cannot fail to be opened.
     let _ = logging::install(&LogSettings::default());
-    // A thousand watchers are a thousand descriptors, as many as a process often begins with.
-    raise_descriptors();
+    crate::abort_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -143,11 +139,13 @@ async fn serve(matches: &ArgMatches) -> Result<(), AloneError> {
     if !every.is_zero() {
         super::keep_compacted(engine.clone(), every, stopping_seen.clone());
     }
-    let served = tokio::spawn(accept(door, apiserver::http::router(engine), stopping_seen));
+    let router = apiserver::http::router(engine.clone());
+    let served = tokio::spawn(accept(door, router, stopping_seen));
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
+    engine.end_watches();
     stopping.send_replace(true);
-    // Watches end by themselves; who does not take its answer is not waited for.
+    // Who does not take its answer is not waited for.
     let _ = tokio::time::timeout(STOP_MAX, served).await;
     Ok(())
 }
@@ -166,27 +164,36 @@ fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
 fn store(matches: &ArgMatches) -> Result<Etcd, AloneError> {
     let flag = |error: String| AloneError::Flag(format!("--etcd-servers: {error}"));
     let servers = text(matches, "etcd-servers");
-    let urls: Vec<String> = servers.split(',').map(str::to_owned).collect();
-    if !urls.iter().any(|url| url.starts_with("https://")) {
-        return Etcd::connect(&urls).map_err(|error| flag(error.to_string()));
-    }
     let tls = TlsSettings {
         trusted_ca_file: path(matches, "etcd-cafile"),
         cert_file: path(matches, "etcd-certfile"),
         key_file: path(matches, "etcd-keyfile"),
         ..TlsSettings::default()
     };
-    let dialer = Dialer::new(Connector::new(&tls, false)?, DIAL_MAX);
-    let channels: Result<Vec<_>, AloneError> = urls
-        .iter()
-        .map(|url| {
-            // The dialer does TLS; to the channel it is a stream like any other.
-            let plain = url.replacen("https://", "http://", 1);
-            let endpoint = Endpoint::from_shared(plain).map_err(|error| flag(format!("{url}: {error}")))?;
-            Ok(endpoint.connect_with_connector_lazy(dialer.clone()))
-        })
-        .collect();
-    Ok(Etcd::over_each(channels?))
+    let mut dialer = None;
+    let mut channels = Vec::new();
+    for url in servers.split(',').map(str::trim) {
+        // The dialer does TLS; to the channel it is a stream like any other.
+        let plain = match url.split_once("://") {
+            Some(("http", _)) => url.to_owned(),
+            Some(("https", rest)) => format!("http://{rest}"),
+            _ => {
+                let wanted = "URLs like http://127.0.0.1:2379 are expected";
+                return Err(flag(format!("{url:?}: {wanted}")));
+            }
+        };
+        let endpoint = Etcd::endpoint(&plain).map_err(|error| flag(error.to_string()))?;
+        if plain == url {
+            channels.push(endpoint.connect_lazy());
+            continue;
+        }
+        let dialer = match &dialer {
+            Some(dialer) => dialer,
+            None => dialer.insert(Dialer::new(Connector::new(&tls, false)?, DIAL_MAX)),
+        };
+        channels.push(endpoint.connect_with_connector_lazy(dialer.clone()));
+    }
+    Ok(Etcd::over_each(channels))
 }
 
 impl Door {
@@ -213,21 +220,19 @@ impl Door {
 /// Serves what comes in, until the process stops and what is under way is answered.
 async fn accept(door: Door, router: Router, mut stopping: watch::Receiver<bool>) {
     let door = Arc::new(door);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let defences = Defences::new(defences::raise_descriptors());
     let mut connections = JoinSet::new();
     loop {
-        // A place first: what cannot be served waits in the listener's queue.
-        let next = async {
-            let place = places.clone().acquire_owned().await;
-            (door.listening.accept().await, place)
-        };
         tokio::select! {
-            (accepted, place) = next => match accepted {
+            accepted = door.listening.accept() => match accepted {
                 Ok(socket) => {
+                    // Whoever finds no room is turned away, and counted there.
+                    let Some(seat) = defences.clients.take(socket.remote.ip()) else { continue };
                     let (door, router, stopping) = (door.clone(), router.clone(), stopping.clone());
+                    let away = defences.away.clone();
                     connections.spawn(async move {
-                        connection(&door, socket, router, stopping).await;
-                        drop(place);
+                        connection(&door, socket, router, away, stopping).await;
+                        drop(seat);
                     });
                 }
                 Err(error) => {
@@ -242,16 +247,22 @@ async fn accept(door: Door, router: Router, mut stopping: watch::Receiver<bool>)
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(door: &Door, socket: Socket, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn connection(
+    door: &Door,
+    socket: Socket,
+    router: Router,
+    away: Arc<TurnedAway>,
+    mut stopping: watch::Receiver<bool>,
+) {
     // Answers are small and awaited: never wait for more to send.
     if socket.set_nodelay().is_err() {
         return;
     }
     let remote = socket.remote;
     let served = match &door.tls {
-        None => exchange(TokioIo::new(socket), router, &mut stopping).await,
+        None => exchange(guarded(socket, away), router, &mut stopping).await,
         Some(tls) => match tls.accept(socket).await {
-            Ok(stream) => exchange(TokioIo::new(stream), router, &mut stopping).await,
+            Ok(stream) => exchange(guarded(stream, away), router, &mut stopping).await,
             Err(error) => Err(error.into()),
         },
     };
@@ -260,24 +271,22 @@ async fn connection(door: &Door, socket: Socket, router: Router, mut stopping: w
     }
 }
 
-async fn exchange<S>(stream: S, router: Router, stopping: &mut watch::Receiver<bool>) -> Result<(), BoxError>
+/// Pings are not counted, as behind TLS elsewhere: clients of Kubernetes ping as they like.
+fn guarded<S>(stream: S, away: Arc<TurnedAway>) -> Guarded<S> {
+    Guarded::new(stream, None, Calls::default(), away)
+}
+
+async fn exchange<S>(
+    stream: Guarded<S>,
+    router: Router,
+    stopping: &mut watch::Receiver<bool>,
+) -> Result<(), BoxError>
 where
-    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HTTP1_HEADER_MAX)
-        .max_buf_size(HTTP1_BUFFER_BYTES_MAX)
-        .max_headers(HTTP1_HEADERS_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX);
+    let builder = crate::connection::builder(LIMITS);
     let service = TowerToHyperService::new(router);
-    let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         result = connection.as_mut() => result,
         () = raised(stopping) => {
@@ -291,10 +300,15 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long connecting to a member of the store may take.
 const DIAL_MAX: Duration = Duration::from_secs(5);
-/// Connections at once; others wait to be accepted.
-const CONNECTIONS_MAX: usize = 16384;
-/// Requests at once on one connection: a controller manager watches some sixty resources on one.
-const STREAMS_MAX: u32 = 1000;
+/// Those of a connection. A controller manager watches some sixty resources on one; a client that is gone is found out, so
+/// that nobody watches for it.
+const LIMITS: ConnectionSettings = ConnectionSettings {
+    streams_max: 1000,
+    // No messages of gRPC are taken here.
+    message_bytes_max: 0,
+    keepalive: Some((Duration::from_secs(30), Duration::from_secs(15))),
+    ping_min_interval: Duration::ZERO,
+};
 /// How long to leave a failing `accept` alone.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long answers that are under way may take once the process stops.

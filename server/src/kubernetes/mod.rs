@@ -45,6 +45,7 @@ pub(crate) async fn start(core: Arc<Core>, settings: KubernetesSettings) -> bool
     if let Some(every) = settings.compaction_interval {
         keep_compacted(engine.clone(), every, core.stopping.clone());
     }
+    end_watches(engine.clone(), core.stopping.clone());
     // Set once, here.
     let _ = core.kubernetes.set(apiserver::http::router(engine));
     true
@@ -73,6 +74,14 @@ fn keep_compacted(engine: Engine, every: Duration, mut stopping: watch::Receiver
             () = engine.keep_compacted(every) => {}
             () = raised(&mut stopping) => {}
         }
+    });
+}
+
+/// Ends the watches of clients when the process stops: with a proper end, and before their connections are cut.
+fn end_watches(engine: Engine, mut stopping: watch::Receiver<bool>) {
+    tokio::spawn(async move {
+        raised(&mut stopping).await;
+        engine.end_watches();
     });
 }
 
