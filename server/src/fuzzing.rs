@@ -11,6 +11,7 @@
 //! | `gateway` | JSON of a request, bytes of an answer | what is read and written is read again as the same |
 //! | `headers` | frames and header blocks of HTTP/2 | the pieces do not matter; what is mended stays the same otherwise |
 //! | `http` | paths, queries, hosts | what is cleaned leads nowhere else |
+//! | `kubernetes` | bodies, patches and selectors of the Kubernetes API | no panic, nothing too deep; what is written is read again as the same |
 //! | `peer` | frames, handshakes, lists of members | the pieces do not matter; no panic |
 
 /// A target.
@@ -49,6 +50,11 @@ pub const TARGETS: &[Target] = &[
         crate::listen::fuzz::seeds,
     ),
     target("http", crate::http::fuzz::one_input, crate::http::fuzz::seeds),
+    target(
+        "kubernetes",
+        crate::kubernetes::fuzz::one_input,
+        crate::kubernetes::fuzz::seeds,
+    ),
     target("peer", crate::peer::fuzz::one_input, crate::peer::fuzz::seeds),
 ];
 
@@ -128,6 +134,11 @@ mod tests {
     #[test]
     fn http() {
         run("http", 5000);
+    }
+
+    #[test]
+    fn kubernetes() {
+        run("kubernetes", 3000);
     }
 
     #[test]

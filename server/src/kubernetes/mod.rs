@@ -23,6 +23,8 @@ use crate::core::{Core, raised};
 use crate::grpc;
 
 mod alone;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 
 pub(crate) use self::alone::run;
 
