@@ -27,23 +27,45 @@ impl Kubernetes {
         if let Some(program) = std::env::var_os("TAFFRAIL_TEST_KUBERNETES") {
             return Kubernetes::real(PathBuf::from(program)).await;
         }
-        let ports = Ports::reserve();
-        let mut server = Server::prepared(&[]);
-        server.add_flag(&format!("--apiserver-listen=http://127.0.0.1:{}", ports.client));
-        server.run();
-        let kubernetes = Kubernetes {
-            server,
-            ports,
-            _real: None,
-        };
-        wait_until("the Kubernetes API is served", || {
-            kubernetes.server.log().contains("serving the Kubernetes API")
-        });
+        Kubernetes::start_with(&[])
+    }
+
+    /// Ours, with additional flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Kubernetes {
+        let mut kubernetes = Kubernetes::prepared(flags);
+        let url = kubernetes.url();
+        kubernetes.server.add_flag(&format!("--apiserver-listen={url}"));
+        kubernetes.run();
         kubernetes
     }
 
+    /// The same over TLS.
+    pub(crate) fn start_secured(flags: &[&str]) -> Kubernetes {
+        let mut kubernetes = Kubernetes::prepared(flags);
+        let url = kubernetes.url().replacen("http://", "https://", 1);
+        kubernetes.server.add_flag(&format!("--apiserver-listen={url}"));
+        kubernetes.run();
+        kubernetes
+    }
+
+    fn prepared(flags: &[&str]) -> Kubernetes {
+        Kubernetes {
+            server: Server::prepared(flags),
+            ports: Ports::reserve(),
+            _real: None,
+        }
+    }
+
+    /// Starts the process, anew perhaps, and waits until the Kubernetes API is served.
+    pub(crate) fn run(&mut self) {
+        let served = |server: &Server| server.log().matches("serving the Kubernetes API").count();
+        let before = served(&self.server);
+        self.server.run();
+        wait_until("the Kubernetes API is served", || served(&self.server) > before);
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.client)
+        format!("http://{}", self.address())
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -10,6 +10,7 @@
     reason = "each test binary uses its own part of the harness"
 )]
 
+mod adapter;
 mod as_bytes;
 mod auth;
 mod change;
@@ -36,6 +37,7 @@ mod watch;
 
 use std::time::Duration;
 
+pub(crate) use adapter::Adapter;
 pub(crate) use auth::*;
 pub(crate) use client::{Carrier, Client, assert_status};
 pub(crate) use cluster::{Cluster, initial_cluster};

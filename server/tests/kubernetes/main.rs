@@ -1,17 +1,26 @@
-//! Programs that are clients of Kubernetes, with `taffrail --apiserver-listen`: kubectl, the Python client, kube-rs, and
-//! the control loops that are the adapter's examples.
+//! The Kubernetes adapter beside a member (`taffrail --apiserver-listen`) and alone (`taffrail apiserver`): with programs
+//! that are clients of Kubernetes (kubectl, the Python client, kube-rs, the control loops that are the adapter's examples),
+//! and in trouble: without its store, killed, and with clients that mean no good.
 
 #[path = "../harness/mod.rs"]
 mod harness;
 #[path = "../clients/script.rs"]
 mod script;
 
+mod alone;
 mod answers;
+mod asking;
+mod bodies;
 mod control_plane;
+mod killed;
 mod kube_loops;
 mod kube_python;
 mod kube_rs;
 mod kubectl;
+mod limits;
+mod quorum;
+mod several;
+mod tls;
 
 #[allow(dead_code, reason = "an example, whose start is not used")]
 #[path = "../../../apiserver/examples/nodes.rs"]
