@@ -13,6 +13,10 @@ use crate::object::Object;
 
 /// Reads a document. Keys that are no texts become texts, as JSON has them.
 pub(super) fn read(bytes: &[u8]) -> Result<Object, String> {
+    let brackets = bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if bytes.len().saturating_mul(brackets) > SCAN_STEPS_MAX {
+        return Err("too many brackets for a document of this size, which JSON may have".to_owned());
+    }
     let left = Cell::new(bytes.len().saturating_mul(UNFOLDED_FACTOR) + UNFOLDED_BYTES_MIN);
     let node = Node { left: &left };
     match node.deserialize(serde_yaml_ng::Deserializer::from_slice(bytes)) {
@@ -134,6 +138,8 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
+/// The parser looks at every bracket that is open for each piece of the text, which may be all of them: a second's work.
+const SCAN_STEPS_MAX: usize = 1 << 31;
 /// What a document may unfold to, in bytes of texts and one for every value, for each byte of it: what has no aliases
 /// takes less.
 const UNFOLDED_FACTOR: usize = 3;
@@ -176,6 +182,17 @@ mod tests {
         }
         let deep = format!("a: {}{}", "[".repeat(500), "]".repeat(500));
         assert!(read(deep.as_bytes()).unwrap_err().contains("recursion limit"));
+    }
+
+    /// A text of some ten kilobytes would keep the parser busy for a second, one of megabytes for an hour.
+    #[test]
+    fn brackets_do_not_keep_the_parser_busy() {
+        for piece in ["[", "{?", "[{a: "] {
+            let error = read(piece.repeat(200_000).as_bytes()).unwrap_err();
+            assert!(error.contains("too many brackets"), "{error}");
+        }
+        let many = format!("a: [{}]", vec!["{b: [c]}"; 5000].join(", "));
+        assert!(read(many.as_bytes()).is_ok());
     }
 
     /// Few anchors that hold much, many that hold each other, and long texts: all the same.
