@@ -52,18 +52,20 @@ impl Failure {
     /// What a call ended with.
     #[must_use]
     pub(crate) fn of(status: &tonic::Status) -> Failure {
-        let message = status.message().to_owned();
+        let (said, message) = (status.message(), told(status));
         match status.code() {
-            Code::OutOfRange if message.ends_with("has been compacted") => Failure::Compacted { oldest: 0 },
-            Code::OutOfRange if message.ends_with("is a future revision") => Failure::FutureRevision,
+            Code::OutOfRange if said.ends_with("has been compacted") => Failure::Compacted { oldest: 0 },
+            Code::OutOfRange if said.ends_with("is a future revision") => Failure::FutureRevision,
             Code::DeadlineExceeded => Failure::Timeout { message },
-            Code::Unavailable if message.contains("timed out") => Failure::Timeout { message },
+            Code::Unavailable if said.contains("timed out") => Failure::Timeout { message },
             Code::Unavailable => Failure::Unavailable {
                 unsent: never_connected(status),
                 message,
             },
-            Code::InvalidArgument if message.ends_with("request is too large") => Failure::TooLarge,
-            Code::NotFound if message.ends_with("lease not found") => Failure::LeaseNotFound,
+            Code::InvalidArgument if said.ends_with("request is too large") => Failure::TooLarge,
+            // It was too large to be looked at.
+            Code::ResourceExhausted if said.contains("message larger than max") => Failure::TooLarge,
+            Code::NotFound if said.ends_with("lease not found") => Failure::LeaseNotFound,
             // No server said this: the connection broke.
             _ if status.source().is_some() => Failure::Unavailable {
                 unsent: never_connected(status),
@@ -105,6 +107,22 @@ impl From<Failure> for Status {
     fn from(failure: Failure) -> Status {
         failure.to_status()
     }
+}
+
+/// What a store says, or why there is no connection to it: the first error of several that are each other's reason says
+/// little.
+fn told(status: &tonic::Status) -> String {
+    let mut told = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(error) = source {
+        let text = error.to_string();
+        if !told.contains(&text) {
+            told.push_str(": ");
+            told.push_str(&text);
+        }
+        source = error.source();
+    }
+    told
 }
 
 /// Whether the call ended before there was a connection to make it on.
@@ -152,5 +170,8 @@ mod tests {
             assert!(!failure.is_unsent());
             assert_eq!(failure.to_status().reason, reason, "{text}");
         }
+        let large = "grpc: received message larger than max (3146031 vs. 2097152)";
+        let failure = Failure::of(&tonic::Status::new(Code::ResourceExhausted, large));
+        assert!(matches!(failure, Failure::TooLarge), "{failure}");
     }
 }
