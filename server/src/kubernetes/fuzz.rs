@@ -29,9 +29,9 @@ pub(crate) fn one_input(data: &[u8]) {
     };
     let findings = codec::strict(r.type_name, body, &object);
     let _ = codec::strict_refusal(r.type_name, &object, &findings).to_value();
-    let _ = codec::expect_kind(&mut object, &r.api_version(), r.kind);
     let _ = DeleteOptions::of(&object);
-    if codec::check_types(r.type_name, &object).is_err() {
+    let is_of_kind = codec::expect_kind(&mut object, &r.api_version(), r.kind).is_ok();
+    if !is_of_kind || codec::check_types(r.type_name, &object).is_err() {
         return;
     }
     codec::conform(r.type_name, &mut object);

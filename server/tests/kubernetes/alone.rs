@@ -145,7 +145,7 @@ async fn it_is_a_user_of_its_store_by_its_certificate() {
         // A user that may do nothing, none at all, one without a certificate, and a store that is not believed.
         (&store, vec![&ca, &cert, &key], "etcdserver: permission denied"),
         (&plain, vec![], "etcdserver: user name is empty"),
-        (&store, vec![&ca], "certificate"),
+        (&store, vec![&ca], "transport error"),
         (&store, vec![&other_ca, &cert, &key], "certificate"),
     ] {
         let flags: Vec<&str> = flags.into_iter().map(String::as_str).collect();

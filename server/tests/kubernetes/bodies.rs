@@ -92,7 +92,7 @@ async fn odd_bodies_are_refused_in_words() {
             415,
             "accepted media types include: application/json, application/yaml",
         ),
-        (yaml, deep("[", "]"), 400, "recursion limit"),
+        (yaml, deep("[", "]"), 400, "too many brackets"),
         (yaml, b"a: *b".to_vec(), 400, "unknown anchor"),
         (yaml, bomb.into_bytes(), 400, "excessive aliasing"),
         (yaml, b"\xff\xfe".to_vec(), 400, "unrecognized"),
@@ -382,12 +382,7 @@ async fn mutations_of_bodies_never_trouble_the_server() {
         let is_meant = matches!(answer.code, 200 | 201 | 400 | 404 | 409 | 413 | 415 | 422 | 429)
             || answer.text().contains("resourceVersion should not be set");
         assert!(is_meant, "{method} {path} {kind} {shown:?}: {}", answer.text());
-        assert_eq!(
-            answer.json()["kind"].as_str().is_some(),
-            true,
-            "{}",
-            answer.text()
-        );
+        assert!(answer.json()["kind"].is_string(), "{}", answer.text());
     }
     // All that was stored by the way can be read.
     for kind in ["?labelSelector=!none", "?fieldSelector=status.phase!%3Dnone"] {
