@@ -120,6 +120,7 @@ fn conform_value(kind: Kind, value: &mut Value) {
         (Kind::Bytes, Value::String(text)) if text.contains(['\n', '\r']) => {
             read_base64(text).ok().map(|bytes| BASE64.encode(bytes))
         }
+        (Kind::Quantity, Value::Null) => Some("0".to_owned()),
         // Elsewhere null is the empty value.
         (Kind::Text, Value::Null) => Some(String::new()),
         _ => None,
