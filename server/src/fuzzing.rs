@@ -11,7 +11,7 @@
 //! | `gateway` | JSON of a request, bytes of an answer | what is read and written is read again as the same |
 //! | `headers` | frames and header blocks of HTTP/2 | the pieces do not matter; what is mended stays the same otherwise |
 //! | `http` | paths, queries, hosts | what is cleaned leads nowhere else |
-//! | `kubernetes` | bodies, patches and selectors of the Kubernetes API | no panic, nothing too deep; what is written is read again as the same |
+//! | `kubernetes` | bodies, patches and selectors of the Kubernetes API | no panic, nothing too deep; selectors are read again as the same |
 //! | `peer` | frames, handshakes, lists of members | the pieces do not matter; no panic |
 
 /// A target.
