@@ -96,9 +96,7 @@ impl Query {
                 IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
                 _ => "invalid syntax",
             };
-            Status::bad_request(format!(
-                "strconv.ParseInt: parsing {text:?}: {why}"
-            ))
+            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
         })
     }
 }
