@@ -214,7 +214,7 @@ async fn odd_paths_and_methods_have_their_answers() {
         ("GET", "/../api/v1/configmaps", 404, "404 page not found"),
         ("GET", "/api/v1/../v1/configmaps", 404, none),
         ("GET", "/none", 404, "404 page not found"),
-        ("HEAD", "/api/v1/namespaces/default/configmaps/a", 200, ""),
+        ("HEAD", "/api/v1/namespaces/default/configmaps/a", 405, ""),
         (
             "OPTIONS",
             "/api/v1/namespaces/default/configmaps/a",
@@ -302,19 +302,19 @@ async fn odd_paths_and_methods_have_their_answers() {
         (
             "GET",
             "/api/v1/configmaps?watch=1&resourceVersion=-1",
-            400,
+            500,
             "invalid syntax",
         ),
         (
             "POST",
             "/api/v1/namespaces/default/configmaps?dryRun=Some",
-            400,
+            422,
             "dryRun: Unsupported value",
         ),
         (
             "POST",
             "/api/v1/namespaces/default/configmaps?fieldValidation=x",
-            400,
+            422,
             "fieldValidation: Unsupported value",
         ),
     ] {
