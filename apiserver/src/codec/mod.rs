@@ -169,14 +169,19 @@ fn another_kind(object: &Object, field: &str, said: &str, api_version: &str, kin
             };
             format!("converting ({version}.{said_kind}) to ({group}.{kind}): unknown conversion")
         }
-        None => format!(
-            "no kind \"{said_kind}\" is registered for version \"{said_version}\" in scheme \
-             \"pkg/runtime/scheme.go:111\""
-        ),
+        None => unregistered(said_version, said_kind),
     };
     Status::bad_request(format!(
         "{said_kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
     ))
+}
+
+/// What a real API server says of a kind that it does not know; where it looked for it is told as well.
+#[must_use]
+pub fn unregistered(api_version: &str, kind: &str) -> String {
+    format!(
+        "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/runtime/scheme.go:111\""
+    )
 }
 
 /// The refusal of an object in which [`strict`] found something.

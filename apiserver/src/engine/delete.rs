@@ -186,9 +186,8 @@ fn doomed(r: &Resource, old: &Object, options: &DeleteOptions, now: Timestamp) -
         "deletionTimestamp".to_owned(),
         seconds(after(now, grace_s)).into(),
     );
-    if r.is(Way::DeletedInSteps) {
-        // It is emptied first, which is no matter of time.
-    } else {
+    // What is emptied first does not end by the clock.
+    if !r.is(Way::DeletedInSteps) {
         metadata.insert("deletionGracePeriodSeconds".to_owned(), grace_s.into());
         if let Some(generation) = generation.filter(|generation| *generation > 0) {
             metadata.insert("generation".to_owned(), generation.saturating_add(1).into());

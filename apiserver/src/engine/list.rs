@@ -174,7 +174,8 @@ impl Engine {
 
 impl Start {
     fn of(options: &ListOptions, place: &Place) -> Result<Start, Status> {
-        let version = parse_version(options.resource_version.as_deref())?;
+        let version = parse_version(options.resource_version.as_deref())
+            .map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
         let mut start = Start {
             key: place.start.clone(),
             revision: 0,
@@ -394,6 +395,24 @@ mod tests {
             ..ListOptions::default()
         };
         assert_eq!(start(&options).unwrap_err().code, 400);
+    }
+
+    #[test]
+    fn a_version_that_is_none_is_a_bad_request() {
+        for odd in ["x", "-1", "99999999999999999999"] {
+            let options = ListOptions {
+                resource_version: Some(odd.to_owned()),
+                ..ListOptions::default()
+            };
+            let refusal = start(&options).unwrap_err();
+            assert_eq!(refusal.code, 400, "{odd}");
+            assert!(
+                refusal
+                    .message
+                    .starts_with("invalid resource version: resourceVersion: "),
+                "{odd}"
+            );
+        }
     }
 
     #[test]

@@ -225,8 +225,9 @@ impl WatchOptions {
     }
 }
 
-/// A resource version that a client gives; 0 where it gives none or says that any will do.
-pub(super) fn parse_version(text: Option<&str>) -> Result<i64, Status> {
+/// A resource version that a client gives; 0 where it gives none or says that any will do. Else what is wrong with it: a
+/// list and a watch refuse it in different ways, as those of a real API server do.
+pub(super) fn parse_version(text: Option<&str>) -> Result<i64, String> {
     let text = text.unwrap_or_default();
     if text.is_empty() {
         return Ok(0);
@@ -240,10 +241,9 @@ pub(super) fn parse_version(text: Option<&str>) -> Result<i64, Status> {
             } else {
                 "invalid syntax"
             };
-            Err(Status::bad_request(format!(
-                "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing \
-                 {text:?}: {why}"
-            )))
+            Err(format!(
+                "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
+            ))
         }
     }
 }
@@ -299,7 +299,11 @@ mod tests {
             assert_eq!(parse_version(text).unwrap(), version);
         }
         for odd in ["x", "-1", "+1", "1.0", "99999999999999999999"] {
-            assert_eq!(parse_version(Some(odd)).unwrap_err().code, 400, "{odd}");
+            let why = parse_version(Some(odd)).unwrap_err();
+            assert!(
+                why.starts_with("resourceVersion: Invalid value: "),
+                "{odd}: {why}"
+            );
         }
     }
 }

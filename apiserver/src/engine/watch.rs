@@ -118,11 +118,7 @@ impl Engine {
     ) -> Result<Watch, Status> {
         options.check()?;
         let place = self.place(r, namespace, &options.fields)?;
-        let version = parse_version(options.resource_version.as_deref()).map_err(|status| {
-            let told = status.message;
-            let told = told.strip_prefix("invalid resource version: ").unwrap_or(&told);
-            Status::unforeseen(told)
-        })?;
+        let version = parse_version(options.resource_version.as_deref()).map_err(Status::unforeseen)?;
         let feed = self.feed(r);
         feed.ready().await?;
         // Without a version, and from any version, it begins with what is there; so it does if it is asked to.

@@ -249,11 +249,8 @@ impl Work<'_> {
         };
         let text = |field: &str| given.get(field).and_then(Value::as_str).unwrap_or_default();
         if !matches!(text("kind"), "" | "DeleteOptions") {
-            return Err(Status::bad_request(format!(
-                "no kind \"{}\" is registered for version \"{}\" in scheme \"pkg/runtime/scheme.go:111\"",
-                text("kind"),
-                text("apiVersion")
-            )));
+            let told = codec::unregistered(text("apiVersion"), text("kind"));
+            return Err(Status::bad_request(told));
         }
         let (options, dry_run) = delete_options(&given)?;
         let mut write = self.write_options()?;
